@@ -1,0 +1,169 @@
+package ncpclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// CertificateManager is a client of Certificate Manager 2.0.
+type CertificateManager struct{ api *api }
+
+// NewCertificateManager makes a client of the Certificate Manager at
+// cfg.BaseURL, which must be that of version 2.
+func NewCertificateManager(cfg Config) (*CertificateManager, error) {
+	a, err := newAPI(APICertificateManager, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &CertificateManager{api: a}, nil
+}
+
+// ValidationStatus is the state of a certificate's validation.
+type ValidationStatus string
+
+// The states that the guide names, and StatusUnknown for all others.
+const (
+	StatusNormal             ValidationStatus = "normal"
+	StatusOngoing            ValidationStatus = "ongoing"
+	StatusValidationTimedOut ValidationStatus = "validation_timed_out"
+	StatusUnknown            ValidationStatus = "unknown"
+)
+
+// parseValidationStatus reads orders[].status, without regard to case and outer blanks.
+func parseValidationStatus(s string) ValidationStatus {
+	switch strings.ToLower(strings.TrimSpace(s)) {
+	case "normal":
+		return StatusNormal
+	case "ongoing":
+		return StatusOngoing
+	case "validation timed out":
+		return StatusValidationTimedOut
+	default:
+		return StatusUnknown
+	}
+}
+
+// CertificateChange is the present state of a certificate whose validation
+// status changed inside the window.
+type CertificateChange struct {
+	OrderID       string // orders[].orderId
+	CertificateID string // orders[].certificateId, with all its digits
+	Status        ValidationStatus
+}
+
+// The window that recentChanges accepts.
+const (
+	MinRecentChangesWindow = time.Second
+	MaxRecentChangesWindow = 7 * 24 * time.Hour
+)
+
+// Answers of Certificate Manager that mean an empty list.
+var emptyListCodes = map[string]bool{"2200": true, "1006": true} //nolint:gochecknoglobals // a constant in all but syntax
+
+// RecentChanges asks Certificate Manager (GET /certificate/recentChanges) for
+// the certificates whose validation status changed inside the window before
+// now, a whole number of seconds from 1 s to 7 days. The order of the answer
+// is NCP's, and a certificate may repeat.
+func (c *CertificateManager) RecentChanges(ctx context.Context, window time.Duration) ([]CertificateChange, error) {
+	query, err := windowQuery(window)
+	if err != nil {
+		return nil, err
+	}
+	var changes []CertificateChange
+	err = c.api.get(ctx, OpRecentChanges, []string{"certificate", "recentChanges"}, query,
+		func(resp *http.Response, body io.Reader) (err error) {
+			changes, err = decodeRecentChanges(resp, body)
+			return err
+		})
+	var e *Error
+	if errors.As(err, &e) && emptyListCodes[e.Code] {
+		return nil, nil
+	}
+	return changes, err
+}
+
+// windowQuery gives exactly one of minutes and seconds: with both, NCP answers
+// with no error and no rows, as if nothing had happened.
+func windowQuery(window time.Duration) (url.Values, error) {
+	if window < MinRecentChangesWindow || window > MaxRecentChangesWindow || window%time.Second != 0 {
+		return nil, fmt.Errorf("the window of recentChanges must be a whole number of seconds from %s to %s, not %s",
+			MinRecentChangesWindow, MaxRecentChangesWindow, window)
+	}
+	if window%time.Minute == 0 {
+		return url.Values{"minutes": {strconv.Itoa(int(window / time.Minute))}}, nil
+	}
+	return url.Values{"seconds": {strconv.Itoa(int(window / time.Second))}}, nil
+}
+
+func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChange, error) {
+	var changes []CertificateChange
+	members, err := decodeObject(body, map[string]func(*json.Decoder) error{
+		"orders": func(d *json.Decoder) error {
+			var row struct {
+				OrderID       text `json:"orderId"`
+				CertificateID text `json:"certificateId"`
+				Status        text `json:"status"`
+			}
+			if err := d.Decode(&row); err != nil {
+				return err
+			}
+			change := CertificateChange{
+				OrderID:       string(row.OrderID),
+				CertificateID: string(row.CertificateID),
+				Status:        parseValidationStatus(string(row.Status)),
+			}
+			if !usableID(change.OrderID) || !usableID(change.CertificateID) {
+				return errors.New("a row has no usable orderId or certificateId")
+			}
+			changes = append(changes, change)
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := checkEnvelope(resp, members, true); err != nil {
+		return nil, err
+	}
+	var total integer
+	if raw, ok := members["totalCount"]; ok {
+		_ = total.UnmarshalJSON(raw)
+	}
+	if total > 0 && len(changes) == 0 {
+		// An empty list here would say that all is well.
+		return nil, fmt.Errorf("totalCount is %d, but there are no orders", total)
+	}
+	return changes, nil
+}
+
+// checkEnvelope finds the errors that come with HTTP 200: another returnCode
+// than 0, none at all where one is required, or one of the error envelopes in
+// place of the answer.
+func checkEnvelope(resp *http.Response, members map[string]json.RawMessage, returnCodeRequired bool) error {
+	returnCode, hasReturnCode := members["returnCode"]
+	if strings.TrimSpace(textOf(returnCode)) == "0" || !hasReturnCode && !returnCodeRequired {
+		return nil
+	}
+	return refusal(resp, members, errors.New("the answer has no returnCode"))
+}
+
+// refusal makes the error of an object that came with HTTP 200 but is not the
+// answer: what its envelope says or, if it has none, that it is malformed.
+func refusal(resp *http.Response, members map[string]json.RawMessage, malformed error) error {
+	e := &Error{Status: resp.StatusCode, Reason: ErrRefused}
+	if body, err := json.Marshal(members); err == nil {
+		e.fill(resp, parseJSONEnvelope(body))
+	}
+	if e.Code == "" && e.Message == "" {
+		e.Reason, e.err = ErrMalformedAnswer, malformed
+	}
+	return e
+}

@@ -1,0 +1,232 @@
+package ncpclient
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// The names of the APIs, as errors and observations carry them.
+const (
+	APICertificateManager = "certificate_manager"
+	APIExternalAccess     = "external_access"
+)
+
+// Operation names an operation of an API.
+type Operation string
+
+// The operations that this package calls.
+const (
+	OpRecentChanges Operation = "recentChanges"
+	OpSubjects      Operation = "subjects"
+	OpCredentials   Operation = "credentials"
+)
+
+// Config is what a client of one API needs. Only BaseURL and Credentials have
+// no default.
+type Config struct {
+	// BaseURL is the address of the API including its version, such as
+	// https://externalaccess.apigw.ntruss.com/api/v1. It is https, unless the
+	// host is loopback.
+	BaseURL     string
+	Credentials Credentials
+	// Transport sends the requests of this API and of others; see NewTransport.
+	Transport http.RoundTripper
+	// Timeout bounds one HTTP request with its body; default 5 s.
+	Timeout time.Duration
+	// MaxConcurrency bounds the requests in flight; default 10.
+	MaxConcurrency int
+	// RateLimit bounds the requests a second, retries counted, with bursts of
+	// MaxConcurrency; 0 is no limit.
+	RateLimit float64
+	// MaxRetries bounds how often one call is sent again; 0 is never.
+	MaxRetries int
+	// Observer is told of each HTTP request; may be nil.
+	Observer Observer
+	// UserAgent is sent with each request.
+	UserAgent string
+	// Now is the clock; default time.Now.
+	Now func() time.Time
+}
+
+// api is what the clients of both APIs share.
+type api struct {
+	name        string
+	base        *url.URL
+	sender      http.RoundTripper
+	credentials Credentials
+	observer    Observer
+	maxRetries  int
+	userAgent   string
+	now         func() time.Time
+}
+
+func newAPI(name string, cfg Config) (*api, error) {
+	base, err := ParseBaseURL(cfg.BaseURL)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Credentials == nil {
+		return nil, errors.New("no credentials given")
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 5 * time.Second
+	}
+	if cfg.MaxConcurrency <= 0 {
+		cfg.MaxConcurrency = 10
+	}
+	if cfg.Transport == nil {
+		cfg.Transport = NewTransport(cfg.MaxConcurrency, nil)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = nobody{}
+	}
+	a := &api{
+		name:        name,
+		base:        base,
+		credentials: cfg.Credentials,
+		observer:    cfg.Observer,
+		maxRetries:  max(0, cfg.MaxRetries),
+		userAgent:   cfg.UserAgent,
+		now:         cfg.Now,
+	}
+	a.sender = a.chain(cfg.Transport, cfg)
+	return a, nil
+}
+
+// nobody is the Observer of a client that has none.
+type nobody struct{}
+
+func (nobody) RequestDone(Observation)          {}
+func (nobody) RequestRetried(string, Operation) {}
+
+// ParseBaseURL checks the base URL of an API: https (http only to loopback),
+// with a host, and without user, query or fragment.
+func ParseBaseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimSpace(s))
+	if err != nil {
+		// The text of a url.Error holds the URL, which might hold a password.
+		return nil, errors.New("not a URL")
+	}
+	switch {
+	case u.User != nil:
+		return nil, errors.New("a URL must not hold a user or password")
+	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
+		return nil, errors.New("not of the form https://host/api/v1")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, errors.New("a base URL must not have a query or a fragment")
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return nil, errors.New("http is accepted for loopback addresses only: use https")
+	}
+	u.Path = strings.TrimRight(u.Path, "/")
+	u.RawPath = strings.TrimRight(u.RawPath, "/")
+	return u, nil
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// decoder reads the body of an answer with an HTTP status of 2xx. An *Error
+// that it returns stands as it is; any other is a malformed answer.
+type decoder func(resp *http.Response, body io.Reader) error
+
+// get calls one operation: GET {base}{path}?{query}. The segments of the path
+// are escaped here.
+func (a *api) get(ctx context.Context, op Operation, path []string, query url.Values, decode decoder) error {
+	u := *a.base
+	escaped := a.base.EscapedPath()
+	for _, segment := range path {
+		u.Path += "/" + segment
+		escaped += "/" + url.PathEscape(segment)
+	}
+	u.RawPath = escaped
+	u.RawQuery = query.Encode()
+	c := &call{operation: op}
+	ctx = context.WithValue(ctx, callKey{}, c)
+	return a.withRetries(ctx, c, func() error { return a.attempt(ctx, op, &u, decode) })
+}
+
+// call is what the round trippers, which see requests only, know of the call
+// that a request belongs to. It is used by one goroutine at a time.
+type call struct {
+	operation Operation
+	keys      Keys // those that signed its last request
+}
+
+type callKey struct{}
+
+func callOf(ctx context.Context) *call {
+	c, ok := ctx.Value(callKey{}).(*call)
+	if !ok {
+		return &call{}
+	}
+	return c
+}
+
+// attempt sends one request and reads its answer. Its error is an *Error.
+func (a *api) attempt(ctx context.Context, op Operation, u *url.URL, decode decoder) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+	if err != nil {
+		return a.label(op, &Error{Reason: ErrBadRequest, err: err})
+	}
+	req.Header.Set("Accept", "application/json")
+	// Certificate Manager marks this as required even without a body.
+	req.Header.Set("Content-Type", "application/json")
+	if a.userAgent != "" {
+		req.Header.Set("User-Agent", a.userAgent)
+	}
+	resp, err := a.sender.RoundTrip(req)
+	if err != nil {
+		return a.label(op, newTransportError(err))
+	}
+	defer func() { _ = resp.Body.Close() }() // the body was read; an error here changes nothing
+
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		offset, _ := clockOffset(resp, a.now())
+		return a.label(op, newStatusError(a.name, resp, offset))
+	}
+	body := &trackedReader{r: resp.Body}
+	err = decode(resp, body)
+	switch {
+	case err == nil:
+		return nil
+	case body.err != nil:
+		// The JSON broke because the body did: the body's error is the cause.
+		return a.label(op, newTransportError(body.err))
+	default:
+		return a.label(op, newDecodeError(resp, err))
+	}
+}
+
+// label says which call an error belongs to.
+func (a *api) label(op Operation, e *Error) *Error {
+	e.API, e.Operation = a.name, op
+	return e
+}
+
+// trackedReader remembers the error that ended it early.
+type trackedReader struct {
+	r   io.Reader
+	err error
+}
+
+func (t *trackedReader) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // io.EOF is never wrapped by a Reader
+		t.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,147 @@
+package ncpclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Keys is an access key and its secret key. Printed with any verb, it shows
+// neither.
+type Keys struct {
+	AccessKey string
+	SecretKey string
+}
+
+const redacted = "keys [redacted]"
+
+// Format keeps the keys out of every text, whatever the verb.
+func (Keys) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, redacted) } // nothing to do if the output fails
+
+// MarshalText keeps the keys out of JSON and of logs.
+func (Keys) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Credentials gives the keys that requests are signed with. Its methods are
+// called from many goroutines.
+type Credentials interface {
+	// Keys returns the keys of this moment.
+	Keys(ctx context.Context) (Keys, error)
+	// Invalidate says that NCP refused these keys: if they are still those in
+	// force, the next call of Keys reads them anew from where they come.
+	Invalidate(refused Keys)
+	// String says where the keys come from, without the keys.
+	String() string
+}
+
+// ErrNoKeys is returned when none of the places holds keys.
+var ErrNoKeys = errors.New("no NCP keys found")
+
+// CredentialSources are the places where FindCredentials looks for keys.
+type CredentialSources struct {
+	// AccessKeyFile and SecretKeyFile hold one value each; both or none.
+	AccessKeyFile, SecretKeyFile string
+	// LookupEnv reads the environment, such as os.LookupEnv.
+	LookupEnv func(string) (string, bool)
+	// ProfileFile is a file as NCP's own tools write it (~/.ncloud/configure),
+	// and Profile the section of it that is used when the environment has no
+	// keys. A ProfileFile that does not exist is no error unless
+	// ProfileRequired is set.
+	ProfileFile     string
+	Profile         string
+	ProfileRequired bool
+	// APIProfile, if not empty, is the section that comes before all others.
+	APIProfile string
+	// ServerRole, if not nil, is asked when no other place has keys.
+	ServerRole Credentials
+}
+
+// FindCredentials looks for keys in APIProfile, the key files, the
+// environment, the profile and the server role, in that order. The first place
+// that names keys is used; if its keys are incomplete or unusable that is an
+// error and no reason to go on to the next.
+func FindCredentials(s CredentialSources) (Credentials, error) {
+	switch {
+	case s.APIProfile != "":
+		return newProfileCredentials(s.ProfileFile, s.APIProfile)
+	case s.AccessKeyFile != "" && s.SecretKeyFile != "":
+		return newKeyFileCredentials(s.AccessKeyFile, s.SecretKeyFile)
+	case s.AccessKeyFile != "":
+		return nil, errors.New("a file with the access key is given, but none with the secret key")
+	case s.SecretKeyFile != "":
+		return nil, errors.New("a file with the secret key is given, but none with the access key")
+	}
+	if c, err := environmentCredentials(s.LookupEnv); c != nil || err != nil {
+		return c, err
+	}
+	if s.ProfileRequired || s.ProfileFile != "" && fileExists(s.ProfileFile) {
+		return newProfileCredentials(s.ProfileFile, s.Profile)
+	}
+	if s.ServerRole != nil {
+		return s.ServerRole, nil
+	}
+	return nil, ErrNoKeys
+}
+
+// The variables that NCP's own tools read, in their order.
+var (
+	accessKeyVariables = [...]string{"NCLOUD_ACCESS_KEY_ID", "NCLOUD_ACCESS_KEY"}     //nolint:gochecknoglobals // constants
+	secretKeyVariables = [...]string{"NCLOUD_SECRET_ACCESS_KEY", "NCLOUD_SECRET_KEY"} //nolint:gochecknoglobals // constants
+)
+
+func environmentCredentials(lookup func(string) (string, bool)) (Credentials, error) {
+	if lookup == nil {
+		return nil, nil //nolint:nilnil // no credentials here and no error either
+	}
+	first := func(names []string) (name, value string) {
+		for _, name := range names {
+			if v, _ := lookup(name); strings.TrimSpace(v) != "" {
+				return name, strings.TrimSpace(v)
+			}
+		}
+		return "", ""
+	}
+	accessName, access := first(accessKeyVariables[:])
+	secretName, secret := first(secretKeyVariables[:])
+	switch {
+	case access == "" && secret == "":
+		return nil, nil //nolint:nilnil // no credentials here and no error either
+	case secret == "":
+		return nil, fmt.Errorf("%s is set, but %s is not", accessName, strings.Join(secretKeyVariables[:], " or "))
+	case access == "":
+		return nil, fmt.Errorf("%s is set, but %s is not", secretName, strings.Join(accessKeyVariables[:], " or "))
+	}
+	keys := Keys{AccessKey: access, SecretKey: secret}
+	if err := keys.check(); err != nil {
+		return nil, fmt.Errorf("%s and %s: %w", accessName, secretName, err)
+	}
+	return StaticCredentials(keys, "environment ("+accessName+")"), nil
+}
+
+// check finds keys that cannot be sent as a header, without showing them.
+func (k Keys) check() error {
+	for name, value := range map[string]string{"access key": k.AccessKey, "secret key": k.SecretKey} {
+		if value == "" {
+			return fmt.Errorf("the %s is empty", name)
+		}
+		if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+			return fmt.Errorf("the %s holds a blank or a character that no key has", name)
+		}
+	}
+	return nil
+}
+
+// StaticCredentials are keys that never change. source says where they come
+// from.
+func StaticCredentials(keys Keys, source string) Credentials {
+	return &staticCredentials{keys: keys, source: source}
+}
+
+type staticCredentials struct {
+	keys   Keys
+	source string
+}
+
+func (s *staticCredentials) Keys(context.Context) (Keys, error) { return s.keys, nil }
+func (s *staticCredentials) Invalidate(Keys)                    {}
+func (s *staticCredentials) String() string                     { return s.source }

@@ -1,0 +1,375 @@
+package ncpclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Reason says why a call failed, in a form that a caller can decide on with
+// errors.Is. Its text says what to do about it.
+type Reason string
+
+// The reasons of an *Error.
+const (
+	ErrKey             Reason = "the access key or the secret key is wrong: check both, and that the key is in use"
+	ErrClock           Reason = "this machine's clock is off by more than the 5 minutes that NCP accepts: set it (NTP)"
+	ErrPermission      Reason = "the key may not call this: give its sub-account the permission for this action"
+	ErrMainAccountKey  Reason = "Certificate Manager 2.0 refuses the keys of sub-accounts: give it an access key of the main account"
+	ErrRateLimited     Reason = "NCP limits the rate of requests: lower the rate, or scrape less often"
+	ErrNotFound        Reason = "NCP does not know this address: check the site (public, gov, fin), the base URL, and that the subject still exists"
+	ErrBadRequest      Reason = "NCP refuses the request as it stands"
+	ErrRedirected      Reason = "NCP answered with a redirect, which a signed request must not follow: correct the base URL"
+	ErrRefused         Reason = "NCP answered with an error of its own: its code and message say more"
+	ErrServer          Reason = "the fault is on NCP's side: nothing to do but wait, or ask its support with the request id"
+	ErrMalformedAnswer Reason = "the answer is not what this API documents: check that the base URL leads to NCP and not to a proxy's page"
+	ErrTooLarge        Reason = "the answer is too large to be right"
+	ErrUnreachable     Reason = "NCP cannot be reached: check the network, DNS, proxy (HTTPS_PROXY), TLS and the base URL"
+	ErrTimeout         Reason = "NCP did not answer in time"
+	ErrCredentials     Reason = "there are no usable keys"
+)
+
+// Error makes a Reason a target for errors.Is.
+func (r Reason) Error() string { return string(r) }
+
+// Error is a call that failed. It unwraps to its Reason and to its cause.
+type Error struct {
+	API       string
+	Operation Operation
+	Reason    Reason
+
+	// Status is the HTTP status; 0 if no answer came.
+	Status int
+	// Code and Message are the error code and text of NCP's envelope, cleaned
+	// for printing; empty if it had none.
+	Code, Message string
+	// RequestID names the call to NCP's support, if the answer had an id.
+	RequestID string
+	// Origin is who answered: "APIGW" (the gateway), "ENDPOINT" (the service
+	// behind it), or empty.
+	Origin string
+	// RetryAfter is what the answer's Retry-After header asks for, or 0.
+	RetryAfter time.Duration
+
+	err error
+}
+
+// Error is one line: the call, what came back, and what to do about it.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s: ", e.API, e.Operation)
+	var facts []string
+	if e.Status != 0 {
+		facts = append(facts, fmt.Sprintf("HTTP %d", e.Status))
+	}
+	if e.Code != "" {
+		facts = append(facts, "code "+e.Code)
+	}
+	if e.Message != "" {
+		facts = append(facts, strconv.Quote(e.Message))
+	}
+	if e.Origin != "" {
+		facts = append(facts, "from "+e.Origin)
+	}
+	if e.RequestID != "" {
+		facts = append(facts, "request id "+e.RequestID)
+	}
+	if e.err != nil {
+		facts = append(facts, cleanText(e.err.Error(), maxMessage))
+	}
+	if len(facts) > 0 {
+		b.WriteString(strings.Join(facts, ", "))
+		b.WriteString(": ")
+	}
+	b.WriteString(string(e.Reason))
+	return b.String()
+}
+
+// Unwrap gives the reason and the cause to errors.Is and errors.As.
+func (e *Error) Unwrap() []error {
+	if e.err == nil {
+		return []error{e.Reason}
+	}
+	return []error{e.Reason, e.err}
+}
+
+// temporary says whether the same request may succeed if it is sent again.
+func (e *Error) temporary() bool {
+	switch e.Reason {
+	case ErrRateLimited, ErrServer:
+		return true
+	case ErrUnreachable:
+		return !permanentTransportError(e.err)
+	case ErrTimeout:
+		// The time of one request, as against that of the whole call.
+		return errors.Is(e.err, errRequestTimeout)
+	case ErrMalformedAnswer:
+		// Half a document: something on the way cut it, as with a broken connection.
+		return errors.Is(e.err, io.ErrUnexpectedEOF)
+	default:
+		return false
+	}
+}
+
+// newTransportError makes the error of a request that got no whole answer.
+func newTransportError(err error) *Error {
+	var credentials *credentialsError
+	switch {
+	case errors.As(err, &credentials):
+		return &Error{Reason: ErrCredentials, err: err}
+	case errors.Is(err, errBodyTooLarge):
+		return &Error{Reason: ErrTooLarge, err: err}
+	case errors.Is(err, errRequestTimeout), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return &Error{Reason: ErrTimeout, err: err}
+	default:
+		return &Error{Reason: ErrUnreachable, err: err}
+	}
+}
+
+// newDecodeError makes the error of a whole answer that could not be read.
+func newDecodeError(resp *http.Response, err error) *Error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return &Error{Reason: ErrMalformedAnswer, Status: resp.StatusCode, err: err}
+	}
+	return e
+}
+
+const (
+	// maxErrorBody is how much of a failed answer is read for its envelope.
+	maxErrorBody = 64 << 10
+	maxMessage   = 200
+	maxToken     = 64
+)
+
+// envelope is what the error bodies of NCP have in common.
+type envelope struct {
+	code, message, requestID string
+}
+
+// newStatusError makes the error of an answer whose HTTP status is not 2xx.
+func newStatusError(api string, resp *http.Response, offset time.Duration) *Error {
+	// A body that breaks off still has its status.
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	e := &Error{Status: resp.StatusCode, Reason: reasonOfStatus(resp.StatusCode)}
+	e.fill(resp, parseEnvelope(body))
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized && e.Code == "210":
+		e.Reason = ErrPermission
+	case resp.StatusCode == http.StatusUnauthorized && offset.Abs() > maxClockOffset:
+		e.Reason = ErrClock
+		e.err = fmt.Errorf("the clock differs by %s", offset.Abs())
+	case resp.StatusCode == http.StatusForbidden && api == APICertificateManager && len(body) == 0:
+		// All that Certificate Manager 2.0 says of a sub-account's key.
+		e.Reason = ErrMainAccountKey
+	case e.temporary():
+		e.RetryAfter = retryAfter(resp)
+	}
+	return e
+}
+
+// maxClockOffset is how far a request's timestamp may be from NCP's clock.
+const maxClockOffset = 5 * time.Minute
+
+func reasonOfStatus(status int) Reason {
+	switch {
+	case status == http.StatusUnauthorized:
+		return ErrKey
+	case status == http.StatusForbidden:
+		return ErrPermission
+	case status == http.StatusNotFound:
+		return ErrNotFound
+	case status == http.StatusTooManyRequests:
+		return ErrRateLimited
+	case status >= http.StatusInternalServerError:
+		return ErrServer
+	case status >= http.StatusMultipleChoices && status < http.StatusBadRequest:
+		return ErrRedirected
+	default:
+		return ErrBadRequest
+	}
+}
+
+// fill copies what an answer says of itself, with our own headers taken out of
+// it: a server may echo what it was sent.
+func (e *Error) fill(resp *http.Response, env envelope) {
+	var secrets []string
+	if resp.Request != nil {
+		for _, h := range []string{headerAccessKey, headerSignature} {
+			if v := resp.Request.Header.Get(h); v != "" {
+				secrets = append(secrets, v, "[redacted]")
+			}
+		}
+	}
+	clean := func(s string, limit int) string {
+		return cleanText(strings.NewReplacer(secrets...).Replace(s), limit)
+	}
+	e.Code = clean(env.code, maxToken)
+	e.Message = clean(env.message, maxMessage)
+	e.RequestID = clean(env.requestID, maxToken)
+	for _, h := range []string{"x-ncp-trace-id", "x-ncp-apigw-request-id", "x-request-id"} {
+		if e.RequestID == "" {
+			e.RequestID = clean(resp.Header.Get(h), maxToken)
+		}
+	}
+	e.Origin = clean(resp.Header.Get("x-ncp-apigw-response-origin"), maxToken)
+}
+
+// parseEnvelope reads the error body in each of the forms that NCP is known to
+// send, and gives what it found: never an error, as the status says enough.
+func parseEnvelope(body []byte) envelope {
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte(utf8BOM)))
+	switch {
+	case len(body) == 0:
+		return envelope{}
+	case body[0] == '{':
+		return parseJSONEnvelope(body)
+	case body[0] == '<':
+		return parseXMLEnvelope(body)
+	default:
+		return envelope{}
+	}
+}
+
+const utf8BOM = "\xef\xbb\xbf"
+
+func parseJSONEnvelope(body []byte) envelope {
+	var outer map[string]json.RawMessage
+	if json.Unmarshal(body, &outer) != nil {
+		return envelope{}
+	}
+	env := envelopeOf(outer)
+	for _, key := range []string{"error", "responseError"} {
+		var inner map[string]json.RawMessage
+		if json.Unmarshal(outer[key], &inner) != nil {
+			continue
+		}
+		nested := envelopeOf(inner)
+		env.code = firstOf(nested.code, env.code)
+		env.message = firstOf(nested.message, env.message)
+		env.requestID = firstOf(nested.requestID, env.requestID)
+	}
+	if env.message == "" {
+		// {"status":401,"error":"UNAUTHORIZED",...}: the word is better than nothing.
+		env.message = textOf(outer["error"])
+	}
+	return env
+}
+
+func envelopeOf(fields map[string]json.RawMessage) envelope {
+	var env envelope
+	for _, key := range []string{"errorCode", "returnCode", "code"} {
+		env.code = firstOf(env.code, textOf(fields[key]))
+	}
+	for _, key := range []string{"message", "returnMessage", "errorMessage"} {
+		env.message = firstOf(env.message, textOf(fields[key]))
+	}
+	if details := textOf(fields["details"]); details != "" && details != env.message {
+		env.message = strings.TrimPrefix(env.message+": "+details, ": ")
+	}
+	for _, key := range []string{"requestId", "traceId"} {
+		env.requestID = firstOf(env.requestID, textOf(fields[key]))
+	}
+	return env
+}
+
+// textOf is a JSON string or number as text; anything else is no text.
+func textOf(raw json.RawMessage) string {
+	if len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || raw[0] == 'n' {
+		return ""
+	}
+	var t text
+	if json.Unmarshal(raw, &t) != nil {
+		return ""
+	}
+	return string(t)
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// parseXMLEnvelope takes the elements by name wherever they stand; of an HTML
+// page that leaves the title.
+func parseXMLEnvelope(body []byte) envelope {
+	var env envelope
+	d := xml.NewDecoder(bytes.NewReader(body))
+	d.Strict = false
+	d.AutoClose = xml.HTMLAutoClose
+	d.Entity = xml.HTMLEntity
+	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
+	var element string
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return env
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			element = token.Name.Local
+		case xml.EndElement:
+			element = ""
+		case xml.CharData:
+			value := strings.TrimSpace(string(token))
+			switch strings.ToLower(element) {
+			case "errorcode", "returncode", "code":
+				env.code = firstOf(env.code, value)
+			case "message", "returnmessage", "title":
+				env.message = firstOf(env.message, value)
+			case "requestid":
+				env.requestID = firstOf(env.requestID, value)
+			}
+		}
+	}
+}
+
+// cleanText makes a foreign text fit for one line of a log or a page: no
+// control characters, valid UTF-8, and not longer than limit bytes.
+func cleanText(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) <= limit {
+		return s
+	}
+	cut := limit
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "..."
+}
+
+// retryAfter reads Retry-After in both of its forms, seconds and a date (which
+// is taken against the Date header of the same answer).
+func retryAfter(resp *http.Response) time.Duration {
+	value := strings.TrimSpace(resp.Header.Get("Retry-After"))
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return max(0, at.Sub(date))
+}

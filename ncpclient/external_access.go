@@ -1,0 +1,245 @@
+package ncpclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// ExternalAccess is a client of the External Access API.
+type ExternalAccess struct {
+	api *api
+	// sizeRefused is set once the server has refused a page size that was
+	// larger than DefaultPageSize.
+	sizeRefused atomic.Bool
+}
+
+// NewExternalAccess makes a client of the External Access API at cfg.BaseURL.
+func NewExternalAccess(cfg Config) (*ExternalAccess, error) {
+	a, err := newAPI(APIExternalAccess, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &ExternalAccess{api: a}, nil
+}
+
+// DefaultPageSize is the number of rows a page that the API documents as its
+// own default, so one that no server refuses.
+const DefaultPageSize = 20
+
+// Subject is one workload that logs in with X.509 certificates.
+type Subject struct {
+	ID          string    // subjectId; empty if the row has none that can be used
+	X509Subject string    // x509Subject, its distinguished name
+	Enabled     *bool     // enabled; nil if the answer does not say
+	UpdateTime  time.Time // updateTime; zero if it cannot be read
+	LastSeen    time.Time // lastSeenTime; zero if it cannot be read
+}
+
+// Credential is one row of a subject's history: an authentication.
+type Credential struct {
+	Issuer       string
+	SerialNumber string // opaque: decimal, hex or masked
+	// Failed is the field "failed": true is a failed authentication, nil if
+	// the row does not say.
+	Failed   *bool
+	SeenTime time.Time // zero if it cannot be read
+}
+
+// Page is one page of a list.
+type Page[T any] struct {
+	// Number counts from 0, as it was asked for.
+	Number int
+	// Size is the number of rows of a whole page as the server makes them,
+	// which may be fewer than were asked for. Pages after the first must be
+	// asked for with this size, or their rows overlap or leave a gap.
+	Size int
+	// Total is the number of rows of the whole list (totalElements); -1 if the
+	// answer does not say.
+	Total int
+	Rows  []T
+	// Date is the server's clock when it answered; zero if it does not say.
+	Date time.Time
+}
+
+// SubjectsPage asks for one page of the subjects (GET /subjects). A first page
+// that the server refuses for its size is asked for again with DefaultPageSize.
+func (c *ExternalAccess) SubjectsPage(ctx context.Context, number, size int) (Page[Subject], error) {
+	return getPage(ctx, c, OpSubjects, []string{"subjects"}, number, size, decodeSubject)
+}
+
+// CredentialsPage asks for one page of a subject's authentications (GET
+// /subjects/{subjectId}/credentials). A first page that the server refuses for
+// its size is asked for again with DefaultPageSize.
+func (c *ExternalAccess) CredentialsPage(ctx context.Context, subjectID string, number, size int) (Page[Credential], error) {
+	if !usableID(subjectID) {
+		return Page[Credential]{}, fmt.Errorf("%q cannot be a subject id", cleanText(subjectID, maxToken))
+	}
+	return getPage(ctx, c, OpCredentials, []string{"subjects", subjectID, "credentials"}, number, size, decodeCredential)
+}
+
+// Subjects gives all subjects, page by page; see Pages for how it ends.
+func (c *ExternalAccess) Subjects(ctx context.Context, size int) iter.Seq2[Page[Subject], error] {
+	return Pages(size, func(number, size int) (Page[Subject], error) {
+		return c.SubjectsPage(ctx, number, size)
+	})
+}
+
+// Credentials gives the whole history of a subject, page by page; see Pages
+// for how it ends.
+func (c *ExternalAccess) Credentials(ctx context.Context, subjectID string, size int) iter.Seq2[Page[Credential], error] {
+	return Pages(size, func(number, size int) (Page[Credential], error) {
+		return c.CredentialsPage(ctx, subjectID, number, size)
+	})
+}
+
+// PageSizeRefused says whether the server has refused the page size that was
+// asked for, so that DefaultPageSize is used instead.
+func (c *ExternalAccess) PageSizeRefused() bool { return c.sizeRefused.Load() }
+
+func getPage[T any](ctx context.Context, c *ExternalAccess, op Operation, path []string, number, size int, row func(*json.Decoder) (T, error)) (Page[T], error) {
+	if number < 0 || size < 1 {
+		return Page[T]{}, fmt.Errorf("page %d with %d rows cannot be asked for: pages count from 0 and hold at least 1 row", number, size)
+	}
+	get := func(size int) (page Page[T], err error) {
+		query := url.Values{"page": {strconv.Itoa(number)}, "size": {strconv.Itoa(size)}}
+		err = c.api.get(ctx, op, path, query, func(resp *http.Response, body io.Reader) (err error) {
+			page, err = decodePage(resp, body, number, size, row)
+			return err
+		})
+		return page, err
+	}
+	// Only the first page may change the size: later pages are counted in it.
+	mayFallBack := number == 0 && size > DefaultPageSize
+	if mayFallBack && c.sizeRefused.Load() {
+		return get(DefaultPageSize)
+	}
+	page, err := get(size)
+	var e *Error
+	if !mayFallBack || !errors.As(err, &e) || e.Status != http.StatusBadRequest {
+		return page, err
+	}
+	// A 400 may be about the size or about anything else (an unknown subject):
+	// only if the smaller page comes it was the size.
+	smaller, smallerErr := get(DefaultPageSize)
+	if smallerErr != nil {
+		return page, err
+	}
+	c.sizeRefused.Store(true)
+	return smaller, nil
+}
+
+func decodePage[T any](resp *http.Response, body io.Reader, number, size int, row func(*json.Decoder) (T, error)) (Page[T], error) {
+	page := Page[T]{Number: number, Size: size, Total: unknownCount}
+	page.Date, _ = http.ParseTime(resp.Header.Get("Date"))
+	members, err := decodeObject(body, map[string]func(*json.Decoder) error{
+		"content": func(d *json.Decoder) error {
+			r, err := row(d)
+			if err == nil {
+				page.Rows = append(page.Rows, r)
+			}
+			return err
+		},
+	})
+	if err != nil {
+		return Page[T]{}, err
+	}
+	if err := checkEnvelope(resp, members, false); err != nil {
+		return Page[T]{}, err
+	}
+	var total, pageNo, pageSize integer = unknownCount, unknownCount, unknownCount
+	for name, field := range map[string]*integer{"totalElements": &total, "pageNo": &pageNo, "pageSize": &pageSize} {
+		if raw, ok := members[name]; ok {
+			_ = field.UnmarshalJSON(raw)
+		}
+	}
+	_, hasContent := members["content"]
+	switch {
+	case !hasContent && total != 0:
+		// An error envelope, or anything else: never an empty list.
+		return Page[T]{}, refusal(resp, members, errors.New("the answer is not a page"))
+	case total > 0 && number == 0 && len(page.Rows) == 0:
+		return Page[T]{}, fmt.Errorf("totalElements is %d, but the first page has no rows", total)
+	case pageNo != unknownCount && int(pageNo) != number:
+		return Page[T]{}, fmt.Errorf("page %d was asked for, but page %d came", number, pageNo)
+	}
+	page.Total = int(total)
+	if pageSize > 0 {
+		page.Size = int(pageSize)
+	}
+	if n := len(page.Rows); n > 0 && n < page.Size && number == 0 && n < page.Total {
+		page.Size = n // the server clamps without saying so
+	}
+	return page, nil
+}
+
+// decodeSubject leaves the ID of a row empty if it could not be used: one such
+// row must not hide the others.
+func decodeSubject(d *json.Decoder) (Subject, error) {
+	var row struct {
+		SubjectID    text `json:"subjectId"`
+		X509Subject  text `json:"x509Subject"`
+		Enabled      flag `json:"enabled"`
+		UpdateTime   text `json:"updateTime"`
+		LastSeenTime text `json:"lastSeenTime"`
+	}
+	if err := decodeRow(d, &row); err != nil {
+		return Subject{}, err
+	}
+	id := string(row.SubjectID)
+	if !usableID(id) {
+		id = ""
+	}
+	return Subject{
+		ID:          id,
+		X509Subject: string(row.X509Subject),
+		Enabled:     row.Enabled.pointer(),
+		UpdateTime:  ParseTime(string(row.UpdateTime)),
+		LastSeen:    ParseTime(string(row.LastSeenTime)),
+	}, nil
+}
+
+// decodeCredential leaves the certificate of a row (x509CertificateData) where
+// it is: it is most of the answer's bytes.
+func decodeCredential(d *json.Decoder) (Credential, error) {
+	var row struct {
+		Issuer       text `json:"issuer"`
+		SerialNumber text `json:"serialNumber"`
+		Failed       flag `json:"failed"`
+		SeenTime     text `json:"seenTime"`
+	}
+	if err := decodeRow(d, &row); err != nil {
+		return Credential{}, err
+	}
+	return Credential{
+		Issuer:       string(row.Issuer),
+		SerialNumber: string(row.SerialNumber),
+		Failed:       row.Failed.pointer(),
+		SeenTime:     ParseTime(string(row.SeenTime)),
+	}, nil
+}
+
+// decodeRow leaves a row that is no object empty: without an id or a time it is
+// not counted, and it hides no other row.
+func decodeRow(d *json.Decoder, row any) error {
+	var notAnObject *json.UnmarshalTypeError
+	if err := d.Decode(row); err != nil && !errors.As(err, &notAnObject) {
+		return err
+	}
+	return nil
+}
+
+func (f flag) pointer() *bool {
+	if !f.known {
+		return nil
+	}
+	return &f.value
+}

@@ -1,0 +1,274 @@
+package ncpclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// MaxBodyBytes is the size of the largest answer that is read, after
+// decompression. More is an error with reason ErrTooLarge.
+const MaxBodyBytes = 32 << 20
+
+// maxHeaderBytes bounds the header of an answer.
+const maxHeaderBytes = 256 << 10
+
+// NewTransport returns the pooled transport that sends the requests of all
+// APIs. maxConnsPerHost is the number of idle connections that are kept for
+// each host; proxy picks a proxy for a request (http.ProxyFromEnvironment, or
+// nil for none).
+func NewTransport(maxConnsPerHost int, proxy func(*http.Request) (*url.URL, error)) *http.Transport {
+	// One HTTP/2 connection would put all requests of an API behind whichever
+	// of them hangs; the concurrency here is small, so HTTP/1.1 costs nothing.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		Proxy:                  proxy,
+		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    5 * time.Second,
+		MaxIdleConnsPerHost:    maxConnsPerHost,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		Protocols:              &protocols,
+	}
+}
+
+// The chain of one API, from the outside in:
+//
+//	limit    waits for a place and for the rate
+//	timeout  starts the time of one HTTP request, its body included
+//	sign     takes the keys and the time
+//	measure  tells the Observer
+//	bound    ends a body that is too large
+//	send     the pooled transport
+//
+// A round tripper that holds something until the body was read (a place, a
+// timer) lets go of it when the body is closed.
+func (a *api) chain(send http.RoundTripper, cfg Config) http.RoundTripper {
+	var rt http.RoundTripper = &bound{next: send, limit: MaxBodyBytes}
+	rt = &measure{next: rt, api: a.name, observer: cfg.Observer, now: cfg.Now}
+	rt = &signer{next: rt, credentials: cfg.Credentials, now: cfg.Now}
+	rt = &timeout{next: rt, timeout: cfg.Timeout}
+	return newLimit(rt, cfg.MaxConcurrency, cfg.RateLimit)
+}
+
+// limit holds an API to its concurrency and its rate. The place is taken
+// before the token, so that tokens cannot pile up behind slow answers and then
+// go out in one burst.
+type limit struct {
+	next   http.RoundTripper
+	places chan struct{}
+	rate   *rate.Limiter
+}
+
+func newLimit(next http.RoundTripper, concurrency int, perSecond float64) *limit {
+	r := rate.Inf
+	if perSecond > 0 {
+		r = rate.Limit(perSecond)
+	}
+	return &limit{next: next, places: make(chan struct{}, concurrency), rate: rate.NewLimiter(r, concurrency)}
+}
+
+func (l *limit) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	select {
+	case l.places <- struct{}{}:
+	case <-ctx.Done():
+		return nil, &limitError{fmt.Errorf("waiting for a place among the requests in flight: %w", ctx.Err())}
+	}
+	release := func() { <-l.places }
+	if err := l.rate.Wait(ctx); err != nil {
+		release()
+		if ctx.Err() == nil {
+			// Wait gives up at once when the token would come after the deadline.
+			err = context.DeadlineExceeded
+		}
+		return nil, &limitError{fmt.Errorf("waiting for the rate limit: %w", err)}
+	}
+	resp, err := l.next.RoundTrip(req)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	resp.Body = &hookedBody{ReadCloser: resp.Body, closed: func(error) { release() }}
+	return resp, nil
+}
+
+// limitError marks a request that was never sent.
+type limitError struct{ err error }
+
+func (e *limitError) Error() string { return e.err.Error() }
+func (e *limitError) Unwrap() error { return e.err }
+
+// errRequestTimeout is the cause of a context that ended because one request
+// took too long, as against the deadline of the whole call.
+var errRequestTimeout = errors.New("the request took longer than the timeout of one request")
+
+// timeout bounds one HTTP request, from the dial to the last byte of the body.
+type timeout struct {
+	next    http.RoundTripper
+	timeout time.Duration
+}
+
+func (t *timeout) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithTimeoutCause(req.Context(), t.timeout, errRequestTimeout)
+	resp, err := t.next.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errRequestTimeout) {
+			err = fmt.Errorf("%w (%s)", cause, t.timeout)
+		}
+		cancel()
+		return nil, err
+	}
+	resp.Body = &hookedBody{
+		ReadCloser: resp.Body,
+		readErr: func(err error) error {
+			if cause := context.Cause(ctx); errors.Is(cause, errRequestTimeout) {
+				return fmt.Errorf("%w (%s)", cause, t.timeout)
+			}
+			return err
+		},
+		closed: func(error) { cancel() },
+	}
+	return resp, nil
+}
+
+// Observation is what is known of one HTTP request after its end.
+type Observation struct {
+	API       string // APICertificateManager or APIExternalAccess
+	Operation Operation
+	// Status is the HTTP status, or 0 if no whole answer came.
+	Status int
+	// Duration is the time from the start of sending to the end of the body.
+	Duration time.Duration
+	// ClockOffset is the Date header of the answer less this machine's clock,
+	// exact to a second; HasClockOffset is false if there was no such header.
+	ClockOffset    time.Duration
+	HasClockOffset bool
+}
+
+// Observer is told of each HTTP request that was sent and of each decision to
+// send one again. Its methods are called from many goroutines.
+type Observer interface {
+	RequestDone(Observation)
+	RequestRetried(api string, op Operation)
+}
+
+// measure tells the Observer of each request.
+type measure struct {
+	next     http.RoundTripper
+	api      string
+	observer Observer
+	now      func() time.Time
+}
+
+func (m *measure) RoundTrip(req *http.Request) (*http.Response, error) {
+	start := m.now()
+	o := Observation{API: m.api, Operation: callOf(req.Context()).operation}
+	resp, err := m.next.RoundTrip(req)
+	if err != nil {
+		o.Duration = m.now().Sub(start)
+		m.observer.RequestDone(o)
+		return nil, err
+	}
+	o.Status = resp.StatusCode
+	o.ClockOffset, o.HasClockOffset = clockOffset(resp, m.now())
+	resp.Body = &hookedBody{ReadCloser: resp.Body, closed: func(readErr error) {
+		if readErr != nil {
+			o.Status = 0
+		}
+		o.Duration = m.now().Sub(start)
+		m.observer.RequestDone(o)
+	}}
+	return resp, nil
+}
+
+// clockOffset is the server's clock less now.
+func clockOffset(resp *http.Response, now time.Time) (time.Duration, bool) {
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return 0, false
+	}
+	// The header has whole seconds. Compare it with the whole second here, or
+	// two clocks that agree would seem half a second apart.
+	return date.Sub(now.Truncate(time.Second)), true
+}
+
+// bound ends a body that is larger than any answer can rightly be.
+type bound struct {
+	next  http.RoundTripper
+	limit int64
+}
+
+// errBodyTooLarge is what reading such a body returns.
+var errBodyTooLarge = fmt.Errorf("the answer is larger than %d MiB", MaxBodyBytes>>20)
+
+func (b *bound) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &boundedBody{ReadCloser: resp.Body, left: b.limit}
+	return resp, nil
+}
+
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left < 0 {
+		return 0, errBodyTooLarge
+	}
+	// One byte over the limit is asked for, to tell a body that ends there
+	// from one that goes on.
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	if b.left < 0 {
+		return n - 1, errBodyTooLarge
+	}
+	return n, err
+}
+
+// hookedBody lets a round tripper act when a body fails and when it is closed.
+type hookedBody struct {
+	io.ReadCloser
+	readErr func(error) error // may give a read error a better text
+	closed  func(readErr error)
+
+	err  error // the first read error that is not io.EOF
+	once sync.Once
+}
+
+func (b *hookedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // io.EOF is never wrapped by a Reader
+		if b.readErr != nil {
+			err = b.readErr(err)
+		}
+		if b.err == nil {
+			b.err = err
+		}
+	}
+	return n, err
+}
+
+func (b *hookedBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.once.Do(func() { b.closed(b.err) })
+	return err
+}
