@@ -1,0 +1,104 @@
+package collector
+
+import (
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ncp_exporter/ncpclient"
+)
+
+// APIMetrics counts the HTTP requests to NCP. It is the Observer of both
+// clients, and a prometheus.Collector.
+type APIMetrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	retries  *prometheus.CounterVec
+	offset   *prometheus.Desc
+
+	mu      sync.Mutex
+	offsets map[string]time.Duration // by API, as last seen
+}
+
+// codeError is the label code of a request that got no whole answer.
+const codeError = "error"
+
+// NewAPIMetrics makes the metrics of the requests to NCP.
+func NewAPIMetrics() *APIMetrics {
+	return &APIMetrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ncp_api_requests_total",
+			Help: "HTTP requests sent to NCP, retries included, by the HTTP status of the answer, or \"error\" if no whole answer came.",
+		}, []string{"api", "operation", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:                            "ncp_api_request_duration_seconds",
+			Help:                            "How long an HTTP request to NCP took, from the start of sending to the last byte of the answer.",
+			Buckets:                         []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  100,
+			NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"api", "operation"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ncp_api_request_retries_total",
+			Help: "HTTP requests to NCP that failed and were to be sent again.",
+		}, []string{"api", "operation"}),
+		offset: prometheus.NewDesc("ncp_api_clock_offset_seconds",
+			"NCP's clock (the Date header of its last answer, so in whole seconds) less this machine's clock; NCP refuses requests over 300 s off.",
+			[]string{"api"}, nil),
+		offsets: make(map[string]time.Duration),
+	}
+}
+
+// Expect makes the series of operations that will be called, at 0, so that the
+// first failure is seen as a rise.
+func (m *APIMetrics) Expect(api string, operations ...ncpclient.Operation) {
+	for _, op := range operations {
+		m.retries.WithLabelValues(api, string(op))
+		m.duration.WithLabelValues(api, string(op))
+		for _, code := range []string{"200", "429", codeError} {
+			m.requests.WithLabelValues(api, string(op), code)
+		}
+	}
+}
+
+// RequestDone is called by ncpclient after each HTTP request.
+func (m *APIMetrics) RequestDone(o ncpclient.Observation) {
+	code := codeError
+	if o.Status != 0 {
+		code = strconv.Itoa(o.Status)
+	}
+	m.requests.WithLabelValues(o.API, string(o.Operation), code).Inc()
+	m.duration.WithLabelValues(o.API, string(o.Operation)).Observe(o.Duration.Seconds())
+	if o.HasClockOffset {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.offsets[o.API] = o.ClockOffset
+	}
+}
+
+// RequestRetried is called by ncpclient before a request is sent again.
+func (m *APIMetrics) RequestRetried(api string, op ncpclient.Operation) {
+	m.retries.WithLabelValues(api, string(op)).Inc()
+}
+
+// Describe gives all descriptions.
+func (m *APIMetrics) Describe(ch chan<- *prometheus.Desc) {
+	m.requests.Describe(ch)
+	m.duration.Describe(ch)
+	m.retries.Describe(ch)
+	ch <- m.offset
+}
+
+// Collect gives all metrics.
+func (m *APIMetrics) Collect(ch chan<- prometheus.Metric) {
+	m.requests.Collect(ch)
+	m.duration.Collect(ch)
+	m.retries.Collect(ch)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for api, offset := range m.offsets {
+		ch <- prometheus.MustNewConstMetric(m.offset, prometheus.GaugeValue, offset.Seconds(), api)
+	}
+}

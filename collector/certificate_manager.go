@@ -1,0 +1,150 @@
+package collector
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ncp_exporter/collector/ledger"
+	"ncp_exporter/ncpclient"
+)
+
+// RecentChangesClient is what CertificateManager needs of ncpclient.
+type RecentChangesClient interface {
+	RecentChanges(ctx context.Context, window time.Duration) ([]ncpclient.CertificateChange, error)
+}
+
+// CertificateManagerOptions are the settings of CertificateManager.
+type CertificateManagerOptions struct {
+	// Window is how far back recentChanges looks.
+	Window time.Duration
+	// PerCertificate adds one series for each certificate in the window.
+	PerCertificate bool
+}
+
+// CertificateManager makes gauges of Certificate Manager's recentChanges.
+type CertificateManager struct {
+	client  RecentChangesClient
+	ledger  *ledger.Ledger
+	options CertificateManagerOptions
+
+	changed, status, changes, window *prometheus.Desc
+
+	mu sync.Mutex
+	// certificates is the last answer; nil while there is none.
+	certificates map[certificate]ncpclient.ValidationStatus
+}
+
+// certificate names a certificate: one order can hold many.
+type certificate struct{ orderID, certificateID string }
+
+// NewCertificateManager makes the collector certificate_manager.
+func NewCertificateManager(client RecentChangesClient, l *ledger.Ledger, options CertificateManagerOptions) *CertificateManager {
+	return &CertificateManager{
+		client:  client,
+		ledger:  l,
+		options: options,
+		changed: prometheus.NewDesc("ncp_certificate_manager_recently_changed_certificates",
+			"Certificates whose validation status changed inside the look-back window, by their status now (Certificate Manager recentChanges, orders[].status).",
+			[]string{"status"}, nil),
+		status: prometheus.NewDesc("ncp_certificate_manager_certificate_status",
+			"1 for each certificate whose validation status changed inside the look-back window, with its status now (Certificate Manager recentChanges, orders[].status).",
+			[]string{"order_id", "certificate_id", "status"}, nil),
+		changes: prometheus.NewDesc("ncp_certificate_manager_status_changes_total",
+			"Changes of validation status seen between scrapes, by the new status; the first look is the baseline (Certificate Manager recentChanges, orders[].status).",
+			[]string{"status"}, nil),
+		window: prometheus.NewDesc("ncp_certificate_manager_lookback_window_seconds",
+			"How far back the exporter asks for changes (Certificate Manager recentChanges, minutes or seconds of the query).",
+			nil, nil),
+	}
+}
+
+// Name is the value of the label collector.
+func (*CertificateManager) Name() string { return ncpclient.APICertificateManager }
+
+// statuses are the values of the label status, the most serious first: that is
+// the one that a certificate counts under if it comes with several.
+var statuses = [...]ncpclient.ValidationStatus{ //nolint:gochecknoglobals // a constant in all but syntax
+	ncpclient.StatusValidationTimedOut,
+	ncpclient.StatusOngoing,
+	ncpclient.StatusUnknown,
+	ncpclient.StatusNormal,
+}
+
+func severity(s ncpclient.ValidationStatus) int {
+	for i, status := range statuses {
+		if s == status {
+			return len(statuses) - i
+		}
+	}
+	return 0
+}
+
+// Update asks recentChanges.
+func (c *CertificateManager) Update(ctx context.Context) error {
+	c.set(nil)
+	changes, err := c.client.RecentChanges(ctx, c.options.Window)
+	if err != nil {
+		return err
+	}
+	certificates := distinct(changes)
+	current := make(map[string]string, len(certificates))
+	for cert, status := range certificates {
+		current[cert.orderID+"/"+cert.certificateID] = string(status)
+	}
+	c.ledger.ApplyStatuses(current)
+	c.set(certificates)
+	return nil
+}
+
+// distinct gives each certificate its most serious status.
+func distinct(changes []ncpclient.CertificateChange) map[certificate]ncpclient.ValidationStatus {
+	certificates := make(map[certificate]ncpclient.ValidationStatus, len(changes))
+	for _, change := range changes {
+		cert := certificate{change.OrderID, change.CertificateID}
+		if before, repeated := certificates[cert]; !repeated || severity(change.Status) > severity(before) {
+			certificates[cert] = change.Status
+		}
+	}
+	return certificates
+}
+
+func (c *CertificateManager) set(certificates map[certificate]ncpclient.ValidationStatus) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.certificates = certificates
+}
+
+// Describe gives all descriptions.
+func (c *CertificateManager) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.changed, c.status, c.changes, c.window} {
+		ch <- d
+	}
+}
+
+// Collect gives the counters, and the gauges if the last Update succeeded.
+func (c *CertificateManager) Collect(ch chan<- prometheus.Metric) {
+	for _, status := range statuses {
+		ch <- prometheus.MustNewConstMetricWithCreatedTimestamp(c.changes, prometheus.CounterValue,
+			float64(c.ledger.StatusChanges(string(status))), c.ledger.Since(), string(status))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.certificates == nil {
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(c.window, prometheus.GaugeValue, c.options.Window.Seconds())
+	counts := make(map[ncpclient.ValidationStatus]int, len(statuses))
+	for cert, status := range c.certificates {
+		counts[status]++
+		if c.options.PerCertificate {
+			ch <- prometheus.MustNewConstMetric(c.status, prometheus.GaugeValue, 1,
+				labelValue(cert.orderID), labelValue(cert.certificateID), string(status))
+		}
+	}
+	for _, status := range statuses {
+		ch <- prometheus.MustNewConstMetric(c.changed, prometheus.GaugeValue, float64(counts[status]), string(status))
+	}
+}
