@@ -25,14 +25,6 @@ const (
 	defaultAddress = ":10420"
 )
 
-// sites are the NCP sites with the base URLs of their APIs. recentChanges
-// exists in version 2 of Certificate Manager only, which gov and fin do not have.
-var sites = map[string]struct{ certificateManager, externalAccess string }{
-	"public": {"https://certificatemanager.apigw.ntruss.com/api/v2", "https://externalaccess.apigw.ntruss.com/api/v1"},
-	"gov":    {"", "https://externalaccess.apigw.gov-ntruss.com/api/v1"},
-	"fin":    {"", "https://externalaccess.apigw.fin-ntruss.com/api/v1"},
-}
-
 // settings are the values of all flags.
 type settings struct {
 	web           *web.FlagConfig
@@ -155,8 +147,9 @@ const (
 func newApp(out io.Writer, terminate func(int)) *kingpin.Application {
 	app := kingpin.New(program, "Prometheus exporter for the certificates and certificate logins of NAVER Cloud Platform (NCP).")
 	app.UsageWriter(out).ErrorWriter(out).Terminate(terminate)
-	app.HelpFlag.Short('h')
+	app.HelpFlag.Short('h').NoEnvar()
 	app.Version(version.Print(program))
+	app.VersionFlag.NoEnvar() // NCP_EXPORTER_VERSION is what an image may call its own version
 	app.DefaultEnvars()
 	return app
 }
@@ -166,6 +159,9 @@ func newApp(out io.Writer, terminate func(int)) *kingpin.Application {
 func parse(app *kingpin.Application, s *settings, args []string, env func(string) (string, bool)) error {
 	// kingpin's own error for these names neither.
 	for _, f := range app.Model().Flags {
+		if f.Name == "help" || f.Name == "version" {
+			continue // only on the command line
+		}
 		v, _ := env(envar(f.Name))
 		if _, err := strconv.ParseBool(v); f.IsBoolFlag() && v != "" && err != nil {
 			return fmt.Errorf("%s (or --%s) is %q, but must be true or false (see --help)", envar(f.Name), f.Name, v)
@@ -185,7 +181,8 @@ func parse(app *kingpin.Application, s *settings, args []string, env func(string
 		return errors.New("--ncp.access-key-file and --ncp.secret-key-file go together, but only one of them is given (see --help)")
 	}
 	if err := web.Validate(*s.web.WebConfigFile); err != nil {
-		return fmt.Errorf("--web.config.file %s: %w", *s.web.WebConfigFile, err)
+		oneLine := strings.Join(strings.Fields(err.Error()), " ") // YAML's errors are many
+		return fmt.Errorf("--web.config.file %q: %s", *s.web.WebConfigFile, oneLine)
 	}
 	slices.Sort(s.subjects)
 	s.subjects = slices.Compact(s.subjects)

@@ -4,14 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -24,8 +21,6 @@ import (
 
 	"ncp_exporter/collector"
 	"ncp_exporter/collector/ledger"
-	"ncp_exporter/ncpclient"
-	"ncp_exporter/ncpclient/ncptest"
 )
 
 func main() {
@@ -66,7 +61,12 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 // serve wires the parts together and serves until ctx ends.
 func serve(ctx context.Context, s *settings, env func(string) (string, bool), logger log.Logger, slogger *slog.Logger) error {
 	_ = level.Info(logger).Log("msg", "Starting "+program, "version", version.Info(), "build", version.BuildContext())
-	apis, err := connect(ctx, s, env, logger)
+	source, err := newSource(ctx, s, env)
+	if err != nil {
+		return err
+	}
+	defer source.close()
+	apis, err := connect(s, source, logger)
 	if err != nil {
 		return err
 	}
@@ -95,14 +95,13 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 	exporter := collector.NewExporter(logger, time.Now, all...)
 	defer exporter.Close()
 
-	process := prometheus.NewRegistry()
-	process.MustRegister(
+	process := []prometheus.Collector{
 		apis.metrics,
 		collector.NewStateMetrics(counts),
 		versioncollector.NewCollector(program),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
+	}
 	metrics := collector.NewHandler(logger, exporter, process, collector.HandlerOptions{
 		Timeout:       s.scrapeTimeout,
 		TimeoutOffset: s.scrapeTimeoutOffset,
@@ -112,139 +111,4 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 		return err
 	}
 	return listen(ctx, s, handler, exporter, logger, slogger)
-}
-
-// apis are the clients of the two APIs; nil for one that is not watched.
-type apis struct {
-	certificateManager *ncpclient.CertificateManager
-	externalAccess     *ncpclient.ExternalAccess
-	metrics            *collector.APIMetrics
-	close              func()
-}
-
-// connect makes the clients. It sends nothing to NCP yet.
-func connect(ctx context.Context, s *settings, env func(string) (string, bool), logger log.Logger) (*apis, error) {
-	if s.certificateManagerURL == "" {
-		s.certificateManagerURL = sites[s.site].certificateManager
-	}
-	if s.externalAccessURL == "" {
-		s.externalAccessURL = sites[s.site].externalAccess
-	}
-	a := &apis{metrics: collector.NewAPIMetrics()}
-	credentials := func(profile string) (ncpclient.Credentials, error) { return findCredentials(s, env, profile) }
-	stopDemo := func() {}
-	if s.demo {
-		demo, stop, err := startDemo(ctx)
-		if err != nil {
-			return nil, err
-		}
-		stopDemo = stop
-		s.certificateManagerURL, s.externalAccessURL = demo.CertificateManagerURL(), demo.ExternalAccessURL()
-		credentials = func(string) (ncpclient.Credentials, error) {
-			return ncpclient.StaticCredentials(ncpclient.Keys{AccessKey: demo.Key().AccessKey, SecretKey: demo.Key().SecretKey}, "demo"), nil
-		}
-	}
-	if s.certificateManager && s.certificateManagerURL == "" {
-		_ = level.Info(logger).Log("msg", "Certificate Manager is not watched: this site has no recentChanges; give --ncp.certificate-manager.url if yours has", "site", s.site)
-		s.certificateManager = false
-	}
-	if !s.certificateManager && !s.externalAccess {
-		stopDemo()
-		return nil, errors.New("there is nothing to watch: --collector.certificate-manager and --collector.external-access are both off")
-	}
-
-	transport := ncpclient.NewTransport(s.maxConcurrency, http.ProxyFromEnvironment)
-	a.close = func() { transport.CloseIdleConnections(); stopDemo() }
-	config := func(api, url, profile string) (ncpclient.Config, error) {
-		keys, err := credentials(profile)
-		if err != nil {
-			return ncpclient.Config{}, err
-		}
-		_ = level.Info(logger).Log("msg", "Watching", "collector", api, "url", url, "keys", keys)
-		return ncpclient.Config{
-			BaseURL:        url,
-			Credentials:    keys,
-			Transport:      transport,
-			Timeout:        s.timeout,
-			MaxConcurrency: s.maxConcurrency,
-			RateLimit:      s.rateLimit,
-			MaxRetries:     s.maxRetries,
-			Observer:       a.metrics,
-			UserAgent:      program + "/" + version.Version,
-		}, nil
-	}
-	if s.certificateManager {
-		c, err := config(ncpclient.APICertificateManager, s.certificateManagerURL, s.certificateManagerProfile)
-		if err == nil {
-			a.certificateManager, err = ncpclient.NewCertificateManager(c)
-		}
-		if err != nil {
-			a.close()
-			return nil, fmt.Errorf("certificate manager: %w", err)
-		}
-		a.metrics.Expect(ncpclient.APICertificateManager, ncpclient.OpRecentChanges)
-	}
-	if s.externalAccess {
-		c, err := config(ncpclient.APIExternalAccess, s.externalAccessURL, s.externalAccessProfile)
-		if err == nil {
-			a.externalAccess, err = ncpclient.NewExternalAccess(c)
-		}
-		if err != nil {
-			a.close()
-			return nil, fmt.Errorf("external access: %w", err)
-		}
-		a.metrics.Expect(ncpclient.APIExternalAccess, ncpclient.OpSubjects, ncpclient.OpCredentials)
-	}
-	return a, nil
-}
-
-// findCredentials looks for the keys of one API.
-func findCredentials(s *settings, env func(string) (string, bool), apiProfile string) (ncpclient.Credentials, error) {
-	sources := ncpclient.CredentialSources{
-		AccessKeyFile:   s.accessKeyFile,
-		SecretKeyFile:   s.secretKeyFile,
-		LookupEnv:       env,
-		ProfileFile:     s.credentialsFile,
-		Profile:         s.profile,
-		ProfileRequired: s.credentialsFile != "" || s.profile != "",
-		APIProfile:      apiProfile,
-	}
-	if sources.Profile == "" {
-		sources.Profile = fromEnv(env, "NCLOUD_PROFILE", "")
-	}
-	if sources.ProfileFile == "" {
-		home, err := os.UserHomeDir()
-		if err == nil {
-			sources.ProfileFile = filepath.Join(home, ".ncloud", "configure")
-		}
-	}
-	if s.serverRole {
-		role, err := ncpclient.ServerRoleCredentials(s.serverRoleURL, time.Now)
-		if err != nil {
-			return nil, fmt.Errorf("--ncp.server-role.url: %w", err)
-		}
-		sources.ServerRole = role
-	}
-	keys, err := ncpclient.FindCredentials(sources)
-	if errors.Is(err, ncpclient.ErrNoKeys) {
-		return nil, fmt.Errorf("%w; set NCLOUD_ACCESS_KEY_ID and NCLOUD_SECRET_ACCESS_KEY, or give --ncp.access-key-file and --ncp.secret-key-file, "+
-			"or a profile in %s, or --ncp.server-role; or look around with --demo", err, sources.ProfileFile)
-	}
-	return keys, err
-}
-
-// startDemo starts the simulated NCP.
-func startDemo(ctx context.Context) (*ncptest.Demo, func(), error) {
-	demo := ncptest.NewDemo(ncptest.Config{})
-	if err := demo.Start(); err != nil {
-		return nil, nil, fmt.Errorf("starting the simulated NCP: %w", err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() { defer close(done); demo.Run(ctx) }()
-	return demo, func() {
-		cancel()
-		<-done
-		_ = demo.Close() // the process ends
-	}, nil
 }

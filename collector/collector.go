@@ -99,18 +99,20 @@ func (e *Exporter) Scrape(ctx context.Context, names []string) Scrape {
 	var s Scrape
 	for i, u := range updates {
 		r := wanted[i]
-		success, took := 0.0, time.Duration(0)
+		success := 0.0
+		var end time.Time
 		select {
 		case <-u.done:
 			s.metrics = append(s.metrics, u.metrics...)
-			took = u.end.Sub(begin)
+			end = u.end
 			if u.err == nil {
 				success = 1
 			}
 		case <-ctx.Done():
 			s.metrics = append(s.metrics, gather(r.collector)...)
-			took = e.now().Sub(begin)
+			end = e.now()
 		}
+		took := end.Sub(begin)
 		s.metrics = append(s.metrics,
 			prometheus.MustNewConstMetric(e.success, prometheus.GaugeValue, success, r.collector.Name()),
 			prometheus.MustNewConstMetric(e.duration, prometheus.GaugeValue, took.Seconds(), r.collector.Name()))
@@ -162,7 +164,7 @@ func (e *Exporter) join(ctx context.Context, r *runner) *update {
 	u := &update{done: make(chan struct{})}
 	r.current = u
 	deadline, hasDeadline := ctx.Deadline()
-	e.running.Go(func() {
+	e.running.Go(func() { //nolint:contextcheck // an update outlives the scrape that began it
 		ctx, cancel := context.WithCancel(e.ctx)
 		if hasDeadline {
 			ctx, cancel = context.WithDeadline(e.ctx, deadline)

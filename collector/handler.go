@@ -26,9 +26,9 @@ type HandlerOptions struct {
 }
 
 // NewHandler serves scrapes: the metrics of the exporter's collectors, asked
-// for by this scrape, and those of process (build info, requests to NCP, Go).
-// collect[] in the query names the collectors that are wanted.
-func NewHandler(logger log.Logger, exporter *Exporter, process prometheus.Gatherer, options HandlerOptions) http.Handler {
+// for by this scrape, and those of the process (build info, requests to NCP,
+// Go). collect[] in the query names the collectors that are wanted.
+func NewHandler(logger log.Logger, exporter *Exporter, process []prometheus.Collector, options HandlerOptions) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		names := req.URL.Query()["collect[]"]
 		for _, name := range names {
@@ -40,9 +40,11 @@ func NewHandler(logger log.Logger, exporter *Exporter, process prometheus.Gather
 		}
 		ctx, cancel := context.WithTimeout(req.Context(), scrapeTimeout(req.Header, options))
 		defer cancel()
-		scrape := prometheus.NewRegistry()
-		scrape.MustRegister(exporter.Scrape(ctx, names))
-		promhttp.HandlerFor(prometheus.Gatherers{process, scrape}, promhttp.HandlerOpts{
+		// One registry for all: to gather from two checks each series twice.
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(process...)
+		registry.MustRegister(exporter.Scrape(ctx, names))
+		promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 			ErrorLog: errorLog{logger},
 			// A metric that cannot be shown must not hide the others.
 			ErrorHandling:     promhttp.ContinueOnError,

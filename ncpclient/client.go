@@ -147,12 +147,12 @@ type decoder func(resp *http.Response, body io.Reader) error
 // are escaped here.
 func (a *api) get(ctx context.Context, op Operation, path []string, query url.Values, decode decoder) error {
 	u := *a.base
-	escaped := a.base.EscapedPath()
+	plain, escaped := []string{a.base.Path}, []string{a.base.EscapedPath()}
 	for _, segment := range path {
-		u.Path += "/" + segment
-		escaped += "/" + url.PathEscape(segment)
+		plain = append(plain, segment)
+		escaped = append(escaped, url.PathEscape(segment))
 	}
-	u.RawPath = escaped
+	u.Path, u.RawPath = strings.Join(plain, "/"), strings.Join(escaped, "/")
 	u.RawQuery = query.Encode()
 	c := &call{operation: op}
 	ctx = context.WithValue(ctx, callKey{}, c)
@@ -217,7 +217,8 @@ func (a *api) label(op Operation, e *Error) *Error {
 	return e
 }
 
-// trackedReader remembers the error that ended it early.
+// trackedReader remembers the error that ended it early: the first one, as a
+// body that is read again after its error may give a vaguer one.
 type trackedReader struct {
 	r   io.Reader
 	err error
@@ -225,7 +226,7 @@ type trackedReader struct {
 
 func (t *trackedReader) Read(p []byte) (int, error) {
 	n, err := t.r.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.EOF is never wrapped by a Reader
+	if err != nil && err != io.EOF {
 		t.err = err
 	}
 	return n, err

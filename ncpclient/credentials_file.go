@@ -25,7 +25,7 @@ type fileCredentials struct {
 
 // newFileCredentials reads the files once, so that a wrong one is found at the
 // start.
-func newFileCredentials(source string, paths []string, parse func([]string) (Keys, error)) (*fileCredentials, error) {
+func newFileCredentials(source string, paths []string, parse func([]string) (Keys, error)) (Credentials, error) {
 	f := &fileCredentials{paths: paths, source: source, parse: parse}
 	if err := f.read(); err != nil {
 		return nil, err
@@ -33,7 +33,8 @@ func newFileCredentials(source string, paths []string, parse func([]string) (Key
 	return f, nil
 }
 
-func (f *fileCredentials) String() string { return f.source }
+func (f *fileCredentials) String() string             { return f.source }
+func (f *fileCredentials) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, f.source) } // see Keys.Format
 
 func (f *fileCredentials) Invalidate(refused Keys) {
 	f.mu.Lock()
@@ -181,7 +182,9 @@ func parseProfiles(content string) map[string]Keys {
 		if line[0] == '[' {
 			if end := strings.IndexByte(line, ']'); end > 0 {
 				profile = strings.TrimSpace(line[1:end])
-				profiles[profile] = profiles[profile] // the section is there even if it is empty
+				if _, known := profiles[profile]; !known {
+					profiles[profile] = Keys{} // it is there even if it is empty
+				}
 			}
 			continue
 		}

@@ -18,7 +18,7 @@ import (
 
 // Reason says why a call failed, in a form that a caller can decide on with
 // errors.Is. Its text says what to do about it.
-type Reason string
+type Reason string //nolint:errname // it is the reason of an error, and Is compares with it
 
 // The reasons of an *Error.
 const (

@@ -91,7 +91,7 @@ func TestDemoDoesNotDependOnSteps(t *testing.T) {
 	}
 }
 
-func TestDemoStory(t *testing.T) {
+func TestDemoStory(t *testing.T) { //nolint:cyclop // one story, told in order
 	t.Parallel()
 	clock := newFakeClock()
 	d := NewDemo(Config{Now: clock.now})

@@ -27,21 +27,31 @@ func TestEnvelopes(t *testing.T) {
 		body    string
 		header  map[string]string
 	}{
-		{name: "gateway", handler: GatewayError(503, "500", "Endpoint Error"), status: 503, origin: "APIGW",
-			body: `{"error":{"errorCode":"500","message":"Endpoint Error"}}`},
-		{name: "throttled", handler: Throttled("3"), status: 429, origin: "APIGW", header: map[string]string{"Retry-After": "3"},
-			body: `{"error":{"errorCode":"410","message":"Throttle Limited"}}`},
-		{name: "throttled without a time", handler: Throttled(""), status: 429, origin: "APIGW", header: map[string]string{"Retry-After": ""},
-			body: `{"error":{"errorCode":"410","message":"Throttle Limited"}}`},
+		{
+			name: "gateway", handler: GatewayError(503, "500", "Endpoint Error"), status: 503, origin: "APIGW",
+			body: `{"error":{"errorCode":"500","message":"Endpoint Error"}}`,
+		},
+		{
+			name: "throttled", handler: Throttled("3"), status: 429, origin: "APIGW", header: map[string]string{"Retry-After": "3"},
+			body: `{"error":{"errorCode":"410","message":"Throttle Limited"}}`,
+		},
+		{
+			name: "throttled without a time", handler: Throttled(""), status: 429, origin: "APIGW", header: map[string]string{"Retry-After": ""},
+			body: `{"error":{"errorCode":"410","message":"Throttle Limited"}}`,
+		},
 		{name: "flat", handler: FlatError(400, 9011, "no"), status: 400, origin: "ENDPOINT", body: `{"errorCode":9011,"message":"no"}`},
 		{name: "return code with 200", handler: ReturnCode(200, "2000", "no"), status: 200, origin: "ENDPOINT", body: `{"returnCode":"2000","returnMessage":"no"}`},
 		{name: "return code with 400", handler: ReturnCode(400, "2100", "no"), status: 400, origin: "ENDPOINT", body: `{"returnCode":"2100","returnMessage":"no"}`},
 		{name: "response error", handler: ResponseError(500, "1", "<no>"), status: 500, origin: "ENDPOINT", body: `{"responseError":{"returnCode":"1","returnMessage":"\u003cno\u003e"}}`},
-		{name: "spring", handler: SpringError(401, "COMMON_999", "no"), status: 401, origin: "ENDPOINT",
-			body: `{"timestamp":"2026-11-22T18:00:00.000+09:00","status":401,"error":"UNAUTHORIZED","message":"no","code":"COMMON_999"}`},
-		{name: "xml", handler: XMLError(403, "210", "a<b"), status: 403, origin: "APIGW",
+		{
+			name: "spring", handler: SpringError(401, "COMMON_999", "no"), status: 401, origin: "ENDPOINT",
+			body: `{"timestamp":"2026-11-22T18:00:00.000+09:00","status":401,"error":"UNAUTHORIZED","message":"no","code":"COMMON_999"}`,
+		},
+		{
+			name: "xml", handler: XMLError(403, "210", "a<b"), status: 403, origin: "APIGW",
 			header: map[string]string{"Content-Type": "application/xml;charset=UTF-8"},
-			body:   `<?xml version="1.0" encoding="UTF-8"?><error><errorCode>210</errorCode><message>a&lt;b</message></error>`},
+			body:   `<?xml version="1.0" encoding="UTF-8"?><error><errorCode>210</errorCode><message>a&lt;b</message></error>`,
+		},
 		{name: "empty", handler: EmptyBody(500), status: 500, header: map[string]string{"Content-Type": "", "Content-Length": "0"}},
 		{name: "empty forbidden", handler: EmptyForbidden(), status: 403, origin: "ENDPOINT", header: map[string]string{"Content-Type": ""}},
 		{name: "no return code", handler: NoReturnCode(), status: 200, body: `{"returnMessage":"Success","totalCount":0,"orders":[]}`},

@@ -1,0 +1,197 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// fake is a collector whose Update is a function of the test.
+type fake struct {
+	name    string
+	update  func(context.Context) error
+	updates atomic.Int64
+	counter *prometheus.Desc
+}
+
+func newFake(name string, update func(context.Context) error) *fake {
+	return &fake{name: name, update: update, counter: prometheus.NewDesc(name+"_total", "A counter.", nil, nil)}
+}
+
+func (f *fake) Name() string { return f.name }
+
+func (f *fake) Update(ctx context.Context) error {
+	f.updates.Add(1)
+	return f.update(ctx)
+}
+
+func (f *fake) Describe(ch chan<- *prometheus.Desc) { ch <- f.counter }
+
+func (f *fake) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(f.counter, prometheus.CounterValue, float64(f.updates.Load()))
+}
+
+func ok(context.Context) error { return nil }
+
+func wait(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func scrapeWithin(t *testing.T, e *Exporter, timeout time.Duration, names ...string) Scrape {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	return e.Scrape(ctx, names)
+}
+
+func TestCollectorsRunSideBySide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sleep := func(context.Context) error { time.Sleep(time.Second); return nil }
+		e := NewExporter(log.NewNopLogger(), time.Now, newFake("a", sleep), newFake("b", sleep))
+		defer e.Close()
+		s := scrapeWithin(t, e, time.Minute)
+		for _, name := range []string{"a", "b"} {
+			wantValue(t, s, 1, successFamily, "collector", name)
+			wantValue(t, s, 1, "ncp_scrape_collector_duration_seconds", "collector", name)
+		}
+	})
+}
+
+func TestOneFailureDisturbsNoOther(t *testing.T) {
+	failures := map[string]func(context.Context) error{
+		"error":    func(context.Context) error { return errors.New("no") },
+		"panic":    func(context.Context) error { panic("oops") },
+		"deadline": wait,
+		// One that does not heed its context is left behind.
+		"deaf": func(context.Context) error { time.Sleep(time.Minute); return nil },
+	}
+	for name, update := range failures {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := NewExporter(log.NewNopLogger(), time.Now, newFake("good", ok), newFake("bad", update))
+				defer e.Close()
+				begin := time.Now()
+				s := scrapeWithin(t, e, 10*time.Second)
+				if took := time.Since(begin); took > 10*time.Second {
+					t.Errorf("the scrape took %s, want no more than its deadline", took)
+				}
+				wantValue(t, s, 1, successFamily, "collector", "good")
+				wantValue(t, s, 0, successFamily, "collector", "bad")
+				wantValue(t, s, 1, "bad_total") // the counters stay
+			})
+		})
+	}
+}
+
+func TestOverlappingScrapesShareOneUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		f := newFake("a", func(context.Context) error { <-release; return nil })
+		e := NewExporter(log.NewNopLogger(), time.Now, f)
+		defer e.Close()
+		done := make(chan Scrape)
+		for range 50 {
+			go func() { done <- scrapeWithin(t, e, time.Minute) }()
+		}
+		synctest.Wait()
+		close(release)
+		for range 50 {
+			wantValue(t, <-done, 1, successFamily, "collector", "a")
+		}
+		if n := f.updates.Load(); n != 1 {
+			t.Errorf("%d updates, want 1", n)
+		}
+		scrapeWithin(t, e, time.Minute)
+		if n := f.updates.Load(); n != 2 {
+			t.Errorf("%d updates after the next scrape, want 2: it must ask anew", n)
+		}
+	})
+}
+
+// The client that began an update may go away: others wait for it.
+func TestAClientThatGoesAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		e := NewExporter(log.NewNopLogger(), time.Now, newFake("a", func(ctx context.Context) error {
+			select {
+			case <-release:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}))
+		defer e.Close()
+		first, hangUp := context.WithTimeout(t.Context(), time.Minute)
+		go e.Scrape(first, nil)
+		synctest.Wait()
+		done := make(chan Scrape)
+		go func() { done <- scrapeWithin(t, e, time.Minute) }()
+		synctest.Wait()
+		hangUp()
+		synctest.Wait()
+		close(release)
+		wantValue(t, <-done, 1, successFamily, "collector", "a")
+	})
+}
+
+func TestCloseEndsUpdates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := NewExporter(log.NewNopLogger(), time.Now, newFake("a", wait))
+		done := make(chan Scrape)
+		go func() { done <- scrapeWithin(t, e, time.Hour) }()
+		synctest.Wait()
+		begin := time.Now()
+		e.Close()
+		wantValue(t, <-done, 0, successFamily, "collector", "a")
+		if took := time.Since(begin); took > 0 {
+			t.Errorf("Close took %s", took)
+		}
+	})
+}
+
+func TestFilter(t *testing.T) {
+	a, b := newFake("a", ok), newFake("b", ok)
+	e := NewExporter(log.NewNopLogger(), time.Now, a, b)
+	defer e.Close()
+	s := scrapeWithin(t, e, time.Minute, "b")
+	wantAbsent(t, s, successFamily, "collector", "a")
+	wantAbsent(t, s, "a_total")
+	wantValue(t, s, 1, successFamily, "collector", "b")
+	if a.updates.Load() != 0 {
+		t.Error("a was updated, but only b was asked for")
+	}
+}
+
+// A failure is an event: one line when it begins, none while it lasts, one when
+// it ends.
+func TestLogTellsEvents(t *testing.T) {
+	var out strings.Builder
+	var err error
+	e := NewExporter(log.NewLogfmtLogger(log.NewSyncWriter(&out)), time.Now, newFake("a", func(context.Context) error { return err }))
+	defer e.Close()
+	for _, err = range []error{nil, errors.New("one"), errors.New("one"), errors.New("two"), nil, nil} {
+		scrapeWithin(t, e, time.Minute)
+	}
+	var got []string
+	for line := range strings.Lines(out.String()) {
+		if !strings.Contains(line, "level=debug") {
+			got = append(got, strings.TrimSpace(line))
+		}
+	}
+	want := []string{
+		`level=warn collector=a msg="Collector failed" err=one`,
+		`level=warn collector=a msg="Collector failed" err=two`,
+		`level=info collector=a msg="Collector is well again"`,
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("the log is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}

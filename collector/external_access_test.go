@@ -1,0 +1,401 @@
+package collector
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ncp_exporter/ncpclient/ncptest"
+)
+
+const (
+	authFamily    = "ncp_external_access_credential_authentications_total"
+	lastFamily    = "ncp_external_access_credential_last_authentication_timestamp_seconds"
+	entriesFamily = "ncp_external_access_credential_history_entries"
+	infoFamily    = "ncp_external_access_subject_info"
+	subjectFamily = "ncp_external_access_subjects"
+	freshFamily   = "ncp_external_access_subject_refresh_success"
+	successFamily = "ncp_scrape_collector_success"
+)
+
+var past = time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
+
+// history is n authentications, one a minute; every fifth failed.
+func history(n int) []ncptest.Credential {
+	rows := make([]ncptest.Credential, n)
+	for i := range rows {
+		rows[i] = ncptest.NewCredential(past.Add(time.Duration(i)*time.Minute), fmt.Sprint(i), i%5 == 4)
+	}
+	return rows
+}
+
+func put(w *ncptest.Server, ids ...string) {
+	for _, id := range ids {
+		w.PutSubject(ncptest.Subject{SubjectID: id, X509Subject: "CN=" + id, Enabled: true})
+	}
+}
+
+func TestHistories(t *testing.T) {
+	for _, order := range []ncptest.Order{ncptest.NewestFirst, ncptest.OldestFirst, ncptest.NoOrder} {
+		t.Run(order.String(), func(t *testing.T) {
+			w := newWorld(t, worldOptions{pageSize: 20, ncp: ncptest.Config{Order: order}})
+			put(w.Server, "busy", "idle")
+			w.AddCredentials("busy", history(250)...)
+			for range 3 {
+				expect(t, w.scrape(t), `
+					ncp_external_access_credential_authentications_total{result="failure",subject_id="busy"} 50
+					ncp_external_access_credential_authentications_total{result="failure",subject_id="idle"} 0
+					ncp_external_access_credential_authentications_total{result="success",subject_id="busy"} 200
+					ncp_external_access_credential_authentications_total{result="success",subject_id="idle"} 0
+					ncp_external_access_credential_history_entries{subject_id="busy"} 250
+					ncp_external_access_credential_history_entries{subject_id="idle"} 0
+					ncp_external_access_credential_last_authentication_timestamp_seconds{result="failure",subject_id="busy"} 1.767337985678e+09
+					ncp_external_access_credential_last_authentication_timestamp_seconds{result="success",subject_id="busy"} 1.767337925678e+09
+					ncp_external_access_subject_info{enabled="true",subject_id="busy",x509_subject="CN=busy"} 1
+					ncp_external_access_subject_info{enabled="true",subject_id="idle",x509_subject="CN=idle"} 1
+					ncp_external_access_subject_refresh_success{subject_id="busy"} 1
+					ncp_external_access_subject_refresh_success{subject_id="idle"} 1
+					ncp_external_access_subjects 2
+					ncp_external_access_uncounted_entries{reason="future_time"} 0
+					ncp_external_access_uncounted_entries{reason="no_time"} 0
+				`, authFamily, lastFamily, entriesFamily, infoFamily, freshFamily, subjectFamily, "ncp_external_access_uncounted_entries")
+			}
+		})
+	}
+}
+
+func TestNewRowsAreCountedOnce(t *testing.T) {
+	w := newWorld(t, worldOptions{pageSize: 20})
+	put(w.Server, "s")
+	rows := history(300)
+	for n := 0; n < len(rows); n += 30 {
+		w.AddCredentials("s", rows[n:n+30]...)
+		w.TrimCredentials("s", 50)
+		s := w.scrape(t)
+		wantValue(t, s, float64(n+30)*4/5, authFamily, "result", "success")
+		wantValue(t, s, float64(n+30)/5, authFamily, "result", "failure")
+	}
+}
+
+func TestManySubjects(t *testing.T) {
+	w := newWorld(t, worldOptions{pageSize: 20})
+	for i := range 45 {
+		id := fmt.Sprintf("s%02d", i)
+		put(w.Server, id)
+		w.AddCredentials(id, history(i)...)
+	}
+	s := w.scrape(t)
+	wantValue(t, s, 45, subjectFamily)
+	for i := range 45 {
+		wantValue(t, s, float64(i), entriesFamily, "subject_id", fmt.Sprintf("s%02d", i))
+	}
+	if got := w.Count(ncptest.Subjects); got != 3 {
+		t.Errorf("%d subject pages were asked for, want 3", got)
+	}
+}
+
+func TestSubjectsNamedByFlag(t *testing.T) {
+	w := newWorld(t, worldOptions{subjects: []string{"b"}})
+	put(w.Server, "a", "b")
+	w.AddCredentials("b", history(5)...)
+	s := w.scrape(t)
+	wantValue(t, s, 1, subjectFamily)
+	wantValue(t, s, 4, authFamily, "subject_id", "b", "result", "success")
+	wantAbsent(t, s, authFamily, "subject_id", "a")
+	wantAbsent(t, s, infoFamily)
+	if got := w.Count(ncptest.Subjects); got != 0 {
+		t.Errorf("the list was asked for %d times, want never: the key may have no permission for it", got)
+	}
+}
+
+func TestSubjectsComeAndGo(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	put(w.Server, "a", "b")
+	w.AddCredentials("a", history(5)...)
+	w.scrape(t)
+	w.RemoveSubject("a")
+	put(w.Server, "c")
+	w.AddCredentials("c", history(10)...)
+	s := w.scrape(t)
+	wantAbsent(t, s, authFamily, "subject_id", "a")
+	wantAbsent(t, s, infoFamily, "subject_id", "a")
+	wantAbsent(t, s, freshFamily, "subject_id", "a")
+	wantValue(t, s, 2, authFamily, "subject_id", "c", "result", "failure")
+	wantValue(t, s, 2, subjectFamily)
+	wantValue(t, s, 1, successFamily, "collector", "external_access")
+
+	// One that comes back goes on where it was.
+	put(w.Server, "a")
+	w.AddCredentials("a", history(6)...)
+	wantValue(t, w.scrape(t), 5, authFamily, "subject_id", "a", "result", "success")
+}
+
+func TestASubjectThatFailsByItself(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	put(w.Server, "good", "bad", "never")
+	w.AddCredentials("good", history(5)...)
+	w.AddCredentials("bad", history(5)...)
+	w.SetFault(ncptest.ForSubject("never", ncptest.EmptyBody(500)))
+	w.scrape(t)
+	w.SetFault(ncptest.FirstOf(
+		ncptest.ForSubject("bad", ncptest.GatewayError(500, "900", "unexpected")),
+		ncptest.ForSubject("never", ncptest.EmptyBody(500)),
+	))
+	w.AddCredentials("good", history(10)[5:]...)
+	s := w.scrape(t)
+	wantValue(t, s, 0, successFamily, "collector", "external_access")
+	wantValue(t, s, 8, authFamily, "subject_id", "good", "result", "success")
+	wantValue(t, s, 10, entriesFamily, "subject_id", "good")
+	wantValue(t, s, 1, freshFamily, "subject_id", "good")
+	wantValue(t, s, 4, authFamily, "subject_id", "bad", "result", "success")
+	wantAbsent(t, s, entriesFamily, "subject_id", "bad")
+	wantAbsent(t, s, lastFamily, "subject_id", "bad")
+	wantValue(t, s, 0, freshFamily, "subject_id", "bad")
+	wantValue(t, s, 1, infoFamily, "subject_id", "bad")
+	// Never half a history: nothing was read whole, so nothing was counted.
+	wantAbsent(t, s, authFamily, "subject_id", "never")
+	wantAbsent(t, s, "ncp_external_access_subject_refresh_timestamp_seconds", "subject_id", "never")
+
+	w.SetFault(nil)
+	s = w.scrape(t)
+	wantValue(t, s, 1, successFamily, "collector", "external_access")
+	wantValue(t, s, 5, entriesFamily, "subject_id", "bad")
+	wantValue(t, s, 0, authFamily, "subject_id", "never", "result", "failure")
+}
+
+func TestHalfAHistoryIsNotCounted(t *testing.T) {
+	w := newWorld(t, worldOptions{pageSize: 20})
+	put(w.Server, "s")
+	w.AddCredentials("s", history(50)...)
+	w.SetFault(ncptest.ForPage(ncptest.Credentials, 2, ncptest.EmptyBody(500)))
+	wantAbsent(t, w.scrape(t), authFamily)
+	w.SetFault(nil)
+	wantValue(t, w.scrape(t), 40, authFamily, "result", "success")
+
+	w.AddCredentials("s", history(100)[50:]...)
+	w.SetFault(ncptest.ForPage(ncptest.Credentials, 2, ncptest.EmptyBody(500)))
+	wantValue(t, w.scrape(t), 40, authFamily, "result", "success")
+	w.SetFault(nil)
+	wantValue(t, w.scrape(t), 80, authFamily, "result", "success")
+}
+
+// All gauges go when the list of subjects cannot be read; all counters stay.
+func TestTheListFails(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	put(w.Server, "s")
+	w.AddCredentials("s", history(5)...)
+	w.scrape(t)
+	w.SetFault(ncptest.ForOp(ncptest.Subjects, ncptest.HTMLPage(503)))
+	expect(t, w.scrape(t), `
+		ncp_external_access_credential_authentications_total{result="failure",subject_id="s"} 1
+		ncp_external_access_credential_authentications_total{result="success",subject_id="s"} 4
+		ncp_scrape_collector_success{collector="certificate_manager"} 1
+		ncp_scrape_collector_success{collector="external_access"} 0
+	`, authFamily, lastFamily, entriesFamily, infoFamily, freshFamily, subjectFamily, successFamily,
+		"ncp_external_access_uncounted_entries", "ncp_external_access_counting_since_timestamp_seconds",
+		"ncp_external_access_subject_last_seen_timestamp_seconds", "ncp_external_access_subject_refresh_timestamp_seconds")
+}
+
+func TestOddRows(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	put(w.Server, "s")
+	raw := func(s string) ncptest.Credential { return ncptest.Credential{Raw: json.RawMessage(s)} }
+	w.AddCredentials("s",
+		raw(`{"issuer":"CN=A","serialNumber":1,"failed":null,"seenTime":"2026-01-02T00:00:00Z"}`),
+		raw(`{"issuer":"CN=A","serialNumber":2,"seenTime":"2026-01-02 00:00:00"}`),
+		raw(`{"issuer":"CN=A","serialNumber":2,"failed":"TRUE","seenTime":"2026-01-02T09:00:00+0900","x509CertificateData":"junk"}`),
+		raw(`{"issuer":"CN=A","serialNumber":"2","failed":true,"seenTime":"2026-01-02T00:00:00.000Z"}`), // the same again
+		raw(`{"issuer":"CN=A","failed":false,"seenTime":null}`),
+		raw(`{"issuer":"CN=A","failed":false,"seenTime":"soon"}`),
+		raw(`{"failed":false,"seenTime":"2100-01-01T00:00:00Z"}`),
+		raw(`null`), raw(`17`), raw(`{}`))
+	expect(t, w.scrape(t), `
+		ncp_external_access_credential_authentications_total{result="failure",subject_id="s"} 1
+		ncp_external_access_credential_authentications_total{result="success",subject_id="s"} 0
+		ncp_external_access_credential_authentications_total{result="unknown",subject_id="s"} 2
+		ncp_external_access_uncounted_entries{reason="future_time"} 1
+		ncp_external_access_uncounted_entries{reason="no_time"} 5
+	`, authFamily, "ncp_external_access_uncounted_entries")
+}
+
+func TestHostileNames(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	dn := "CN=\"x\", O=a\\b\n<script>{}=\u2028" + strings.Repeat("é", 2000)
+	w.PutSubject(ncptest.Subject{SubjectID: "a/b?c#d%2e e", X509Subject: dn})
+	w.PutSubject(ncptest.Subject{SubjectID: "..", X509Subject: "CN=up"})
+	w.PutSubject(ncptest.Subject{SubjectID: "good", X509Subject: "CN=good"})
+	w.AddCredentials("a/b?c#d%2e e", history(5)...)
+	w.AddCredentials("good", history(5)...)
+	s := w.scrape(t)
+	wantValue(t, s, 4, authFamily, "subject_id", "a/b?c#d%2e e", "result", "success")
+	wantValue(t, s, 4, authFamily, "subject_id", "good", "result", "success")
+	wantValue(t, s, 2, subjectFamily)
+	wantValue(t, s, 1, infoFamily, "subject_id", "a/b?c#d%2e e", "x509_subject", labelValue(dn), "enabled", "false")
+	if !strings.Contains(w.log.String(), "Subjects without a usable id are not watched") {
+		t.Errorf("the log does not tell of the subject that is left out:\n%s", w.log)
+	}
+}
+
+// Rows that arrive while the pages are read push others to later pages, and
+// rows that are dropped pull them forward.
+func TestPagesShift(t *testing.T) {
+	for _, order := range []ncptest.Order{ncptest.NewestFirst, ncptest.OldestFirst} {
+		t.Run(order.String(), func(t *testing.T) {
+			w := newWorld(t, worldOptions{pageSize: 20, ncp: ncptest.Config{Order: order}})
+			put(w.Server, "s")
+			rows := history(400)
+			w.AddCredentials("s", rows[:200]...)
+			var mu sync.Mutex
+			added := 200
+			w.OnRequest(func(r ncptest.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				if r.Op == ncptest.Credentials && r.Page > 0 && added < 300 {
+					w.AddCredentials("s", rows[added:added+7]...)
+					added += 7
+				}
+			})
+			w.scrape(t)
+			w.OnRequest(nil)
+			s := w.scrape(t)
+			wantValue(t, s, 1, successFamily, "collector", "external_access")
+			success, _ := value(t, s, authFamily, "result", "success")
+			failure, _ := value(t, s, authFamily, "result", "failure")
+			if success+failure != float64(added) {
+				t.Errorf("%v rows were counted, want %d", success+failure, added)
+			}
+		})
+	}
+	t.Run("dropped once", func(t *testing.T) {
+		w := newWorld(t, worldOptions{pageSize: 20, ncp: ncptest.Config{Order: ncptest.OldestFirst}})
+		put(w.Server, "s")
+		w.AddCredentials("s", history(200)...)
+		var once sync.Once
+		w.OnRequest(func(r ncptest.Request) {
+			if r.Op == ncptest.Credentials && r.Page == 3 {
+				once.Do(func() { w.TrimCredentials("s", 195) })
+			}
+		})
+		s := w.scrape(t)
+		wantValue(t, s, 1, successFamily, "collector", "external_access")
+		success, _ := value(t, s, authFamily, "result", "success")
+		failure, _ := value(t, s, authFamily, "result", "failure")
+		// The five that were dropped were in no whole read.
+		if success+failure != 195 {
+			t.Errorf("%v rows were counted, want the 195 of the whole read", success+failure)
+		}
+	})
+}
+
+func TestLists(t *testing.T) {
+	tests := []struct {
+		name   string
+		lie    ncptest.Config
+		counts bool
+	}{
+		{"clamped pages", ncptest.Config{MaxPageSize: 30}, true},
+		{"refused page size", ncptest.Config{RefusePageSizeAbove: 50}, true},
+		{"endless", ncptest.Config{EndlessPages: true, LiesOnlyFor: ncptest.Credentials}, false},
+		{"repeated", ncptest.Config{RepeatPage: true, LiesOnlyFor: ncptest.Credentials}, false},
+		{"total too high", ncptest.Config{LyingTotal: 5, LiesOnlyFor: ncptest.Credentials}, false},
+		{"total too low", ncptest.Config{LyingTotal: -5, LiesOnlyFor: ncptest.Credentials}, true},
+		{"an envelope for a page", ncptest.Config{EnvelopeOnPage: true, LiesOnlyFor: ncptest.Credentials}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, worldOptions{ncp: tt.lie})
+			put(w.Server, "s")
+			w.AddCredentials("s", history(250)...)
+			s := w.scrape(t)
+			if tt.counts {
+				wantValue(t, s, 200, authFamily, "result", "success")
+				wantValue(t, s, 1, successFamily, "collector", "external_access")
+				return
+			}
+			wantAbsent(t, s, authFamily)
+			wantValue(t, s, 0, freshFamily, "subject_id", "s")
+			wantValue(t, s, 0, successFamily, "collector", "external_access")
+		})
+	}
+}
+
+func TestThePageSizeIsSaidOnce(t *testing.T) {
+	w := newWorld(t, worldOptions{ncp: ncptest.Config{RefusePageSizeAbove: 50}})
+	put(w.Server, "a", "b")
+	w.scrape(t)
+	w.scrape(t)
+	if n := strings.Count(w.log.String(), "NCP refuses the page size"); n != 1 {
+		t.Errorf("the log tells of the page size %d times, want once:\n%s", n, w.log)
+	}
+}
+
+func TestEveryFaultHealsByItself(t *testing.T) {
+	faults := map[string]http.Handler{
+		"500":              ncptest.GatewayError(500, "900", "unexpected"),
+		"403 with no body": ncptest.EmptyForbidden(),
+		"429":              ncptest.Throttled(""),
+		"other returnCode": ncptest.ReturnCode(200, "9999", "no"),
+		"HTML":             ncptest.HTMLPage(200),
+		"cut short":        ncptest.CutShort(),
+		"half a document":  ncptest.CutClean(),
+		"no returnCode":    ncptest.NoReturnCode(),
+		"never":            ncptest.Hang(),
+		"reset":            ncptest.Reset(),
+		"nested":           ncptest.Nested(100000),
+		"not JSON":         ncptest.NotJSON(),
+		"redirect":         ncptest.Redirect("http://127.0.0.1:1/"),
+	}
+	both := map[string][]ncptest.Operation{
+		"certificate_manager": {ncptest.RecentChanges},
+		"external_access":     {ncptest.Subjects, ncptest.Credentials},
+	}
+	other := map[string]string{"certificate_manager": "external_access", "external_access": "certificate_manager"}
+	for name, handler := range faults {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, worldOptions{timeout: faultTimeout(name)})
+			put(w.Server, "s")
+			w.AddCredentials("s", history(5)...)
+			w.SetChanges(change("1", 1, "Ongoing"))
+			w.scrape(t)
+			for api, operations := range both {
+				var fault []ncptest.Fault
+				for _, op := range operations {
+					fault = append(fault, ncptest.ForOp(op, handler))
+				}
+				w.SetFault(ncptest.FirstOf(fault...))
+				s := w.scrape(t)
+				wantValue(t, s, 0, successFamily, "collector", api)
+				wantValue(t, s, 1, successFamily, "collector", other[api])
+				wantValue(t, s, 4, authFamily, "result", "success")
+				wantValue(t, s, 0, changesFamily, "status", "ongoing")
+				if api == "external_access" {
+					wantAbsent(t, s, subjectFamily)
+					wantAbsent(t, s, entriesFamily)
+					wantValue(t, s, 1, changedFamily, "status", "ongoing")
+				} else {
+					wantAbsent(t, s, changedFamily)
+					wantAbsent(t, s, windowFamily)
+					wantValue(t, s, 5, entriesFamily, "subject_id", "s")
+				}
+				w.SetFault(nil)
+				s = w.scrape(t)
+				wantValue(t, s, 1, successFamily, "collector", api)
+				wantValue(t, s, 1, subjectFamily)
+				wantValue(t, s, 1, changedFamily, "status", "ongoing")
+			}
+		})
+	}
+}
+
+// faultTimeout is the time of one request: short where the answer never comes,
+// and else so long that a slow machine makes no fault of its own.
+func faultTimeout(fault string) time.Duration {
+	if fault == "never" {
+		return 300 * time.Millisecond
+	}
+	return 30 * time.Second
+}

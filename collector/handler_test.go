@@ -1,0 +1,107 @@
+package collector
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func TestScrapeTimeout(t *testing.T) {
+	options := HandlerOptions{Timeout: 10 * time.Second, TimeoutOffset: 500 * time.Millisecond}
+	for header, want := range map[string]time.Duration{
+		"":      10 * time.Second,
+		"15":    14500 * time.Millisecond,
+		"1.5":   time.Second,
+		"0.8":   400 * time.Millisecond, // the offset would leave too little
+		"0.5":   250 * time.Millisecond,
+		"3600":  3599500 * time.Millisecond,
+		"0":     10 * time.Second,
+		"-1":    10 * time.Second,
+		"NaN":   10 * time.Second,
+		"Inf":   10 * time.Second,
+		"1e300": 10 * time.Second,
+		"soon":  10 * time.Second,
+	} {
+		h := http.Header{}
+		if header != "" {
+			h.Set("X-Prometheus-Scrape-Timeout-Seconds", header)
+		}
+		if got := scrapeTimeout(h, options); got != want {
+			t.Errorf("with %q the timeout is %s, want %s", header, got, want)
+		}
+	}
+}
+
+// get asks a handler of two collectors, and gives the deadline that they saw.
+func get(t *testing.T, query string, header http.Header) (*httptest.ResponseRecorder, time.Duration) {
+	t.Helper()
+	var left time.Duration
+	e := NewExporter(log.NewNopLogger(), time.Now, newFake("a", func(ctx context.Context) error {
+		deadline, _ := ctx.Deadline()
+		left = time.Until(deadline)
+		return nil
+	}), newFake("b", ok))
+	defer e.Close()
+	process := []prometheus.Collector{NewAPIMetrics()}
+	handler := NewHandler(log.NewNopLogger(), e, process, HandlerOptions{Timeout: 10 * time.Second, TimeoutOffset: time.Second})
+	req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics"+query, http.NoBody)
+	req.Header = header
+	rec := httptest.NewRecorder()
+	handler.ServeHTTP(rec, req)
+	return rec, left
+}
+
+func TestHandler(t *testing.T) {
+	t.Run("all", func(t *testing.T) {
+		rec, left := get(t, "", http.Header{"X-Prometheus-Scrape-Timeout-Seconds": {"3600"}})
+		body := rec.Body.String()
+		if rec.Code != http.StatusOK || !strings.Contains(body, "a_total 1") || !strings.Contains(body, "b_total 1") {
+			t.Errorf("status %d, body:\n%s", rec.Code, body)
+		}
+		if left < 30*time.Minute || left > time.Hour-time.Second {
+			t.Errorf("the collectors have %s left, want an hour less the offset", left)
+		}
+	})
+	t.Run("filtered", func(t *testing.T) {
+		rec, _ := get(t, "?collect[]=b", nil)
+		body := rec.Body.String()
+		if rec.Code != http.StatusOK || strings.Contains(body, "a_total") || !strings.Contains(body, "b_total 1") {
+			t.Errorf("status %d, body:\n%s", rec.Code, body)
+		}
+	})
+	t.Run("unknown collector", func(t *testing.T) {
+		rec, _ := get(t, "?collect[]=c", nil)
+		if body := rec.Body.String(); rec.Code != http.StatusBadRequest || !strings.Contains(body, `"c"`) || !strings.Contains(body, "a, b") {
+			t.Errorf("status %d, body:\n%s", rec.Code, body)
+		}
+	})
+	t.Run("OpenMetrics", func(t *testing.T) {
+		rec, _ := get(t, "", http.Header{"Accept": {"application/openmetrics-text; version=1.0.0"}})
+		if body := rec.Body.String(); !strings.HasSuffix(body, "# EOF\n") || strings.Contains(body, "_created") {
+			t.Errorf("want OpenMetrics without _created lines, not:\n%s", body)
+		}
+	})
+}
+
+// A metric that cannot be shown costs itself, not the scrape.
+func TestABadMetric(t *testing.T) {
+	var out strings.Builder
+	logger := log.NewLogfmtLogger(log.NewSyncWriter(&out))
+	e := NewExporter(logger, time.Now, newFake("twice", ok), newFake("twice", ok), newFake("good", ok))
+	defer e.Close()
+	rec := httptest.NewRecorder()
+	NewHandler(logger, e, nil, HandlerOptions{Timeout: time.Minute}).
+		ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+	if rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), "good_total 1") {
+		t.Errorf("status %d, body:\n%s", rec.Code, rec.Body)
+	}
+	if lines := strings.Count(out.String(), "\n"); lines != 1 || !strings.Contains(out.String(), "Metrics could not be shown") {
+		t.Errorf("want one line of log, not:\n%s", out.String())
+	}
+}
