@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -139,7 +140,7 @@ func BenchmarkScrape(b *testing.B) {
 	watch := &stopwatch{}
 	w := newWorld(b, worldOptions{perCert: true, watch: watch})
 	for i := range 800 {
-		w.AddChanges(change(fmt.Sprint(400+i/3), int64(50000+i), []string{"Normal", "Ongoing", "Validation timed out"}[i%3]))
+		w.AddChanges(change(strconv.Itoa(400+i/3), int64(50000+i), []string{"Normal", "Ongoing", "Validation timed out"}[i%3]))
 	}
 	for i := range 22 {
 		id := fmt.Sprintf("c2dea79b-0000-0000-0000-c162618da1%02d", i)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,13 +23,14 @@ const (
 	successFamily = "ncp_scrape_collector_success"
 )
 
-var past = time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
+// past is when the histories of these tests begin.
+func past() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC) }
 
 // history is n authentications, one a minute; every fifth failed.
 func history(n int) []ncptest.Credential {
 	rows := make([]ncptest.Credential, n)
 	for i := range rows {
-		rows[i] = ncptest.NewCredential(past.Add(time.Duration(i)*time.Minute), fmt.Sprint(i), i%5 == 4)
+		rows[i] = ncptest.NewCredential(past().Add(time.Duration(i)*time.Minute), strconv.Itoa(i), i%5 == 4)
 	}
 	return rows
 }

@@ -140,8 +140,8 @@ func value(t testing.TB, s Scrape, name string, labels ...string) (float64, bool
 			for _, l := range m.GetLabel() {
 				have[l.GetName()] = l.GetValue()
 			}
-			for i := 0; i < len(labels); i += 2 {
-				if have[labels[i]] != labels[i+1] {
+			for pair := range slices.Chunk(labels, 2) {
+				if have[pair[0]] != pair[1] {
 					continue metrics
 				}
 			}

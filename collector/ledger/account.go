@@ -39,8 +39,8 @@ func (r Row) identity() identity {
 	b = append(b, r.Issuer...)
 	b = binary.BigEndian.AppendUint64(b, uint64(len(r.SerialNumber)))
 	b = append(b, r.SerialNumber...)
-	b = append(b, byte(r.Result))
-	b = binary.BigEndian.AppendUint64(b, uint64(r.SeenTime.UnixNano())) //nolint:gosec // any 8 bytes will do
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Result))              //nolint:gosec // any 8 bytes will do
+	b = binary.BigEndian.AppendUint64(b, uint64(r.SeenTime.UnixNano()))
 	hash := sha256.Sum256(b)
 	return identity(hash[:16])
 }
