@@ -162,7 +162,7 @@ func refusal(resp *http.Response, members map[string]json.RawMessage, malformed 
 	if body, err := json.Marshal(members); err == nil {
 		e.fill(resp, parseJSONEnvelope(body))
 	}
-	if e.Code == "" && e.Message == "" {
+	if e.Code == "" {
 		e.Reason, e.err = ErrMalformedAnswer, malformed
 	}
 	return e

@@ -226,7 +226,7 @@ type trackedReader struct {
 
 func (t *trackedReader) Read(p []byte) (int, error) {
 	n, err := t.r.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF && t.err == nil {
 		t.err = err
 	}
 	return n, err

@@ -16,7 +16,9 @@ type Keys struct {
 
 const redacted = "keys [redacted]"
 
-// Format keeps the keys out of every text, whatever the verb.
+// Format keeps the keys out of every text, whatever the verb. A type that holds
+// keys in an unexported field needs a Format of its own, as fmt looks into such a
+// field without calling its methods.
 func (Keys) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, redacted) } // nothing to do if the output fails
 
 // MarshalText keeps the keys out of JSON and of logs.
@@ -120,12 +122,12 @@ func environmentCredentials(lookup func(string) (string, bool)) (Credentials, er
 
 // check finds keys that cannot be sent as a header, without showing them.
 func (k Keys) check() error {
-	for name, value := range map[string]string{"access key": k.AccessKey, "secret key": k.SecretKey} {
-		if value == "" {
-			return fmt.Errorf("the %s is empty", name)
+	for _, key := range [...]struct{ name, value string }{{"access key", k.AccessKey}, {"secret key", k.SecretKey}} {
+		if key.value == "" {
+			return fmt.Errorf("the %s is empty", key.name)
 		}
-		if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-			return fmt.Errorf("the %s holds a blank or a character that no key has", name)
+		if strings.ContainsFunc(key.value, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+			return fmt.Errorf("the %s holds a blank or a character that no key has", key.name)
 		}
 	}
 	return nil
@@ -145,3 +147,4 @@ type staticCredentials struct {
 func (s *staticCredentials) Keys(context.Context) (Keys, error) { return s.keys, nil }
 func (s *staticCredentials) Invalidate(Keys)                    {}
 func (s *staticCredentials) String() string                     { return s.source }
+func (s *staticCredentials) Format(f fmt.State, _ rune)         { _, _ = fmt.Fprint(f, s.source) } // see Keys.Format

@@ -160,6 +160,9 @@ func profileKeys(content, profile string) (Keys, error) {
 			names = append(names, cleanText(name, maxToken))
 		}
 		slices.Sort(names)
+		if len(names) == 0 {
+			return Keys{}, fmt.Errorf("there is no profile %q; the file has none", profile)
+		}
 		return Keys{}, fmt.Errorf("there is no profile %q; the file has: %s", profile, strings.Join(names, ", "))
 	}
 	if err := section.check(); err != nil {

@@ -57,7 +57,8 @@ func ServerRoleCredentials(metadataURL string, now func() time.Time) (Credential
 
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-func (s *serverRole) String() string { return "server role (" + s.base + ")" }
+func (s *serverRole) String() string             { return "server role (" + s.base + ")" }
+func (s *serverRole) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, s.String()) } // see Keys.Format
 
 // Invalidate does not wait for the metadata service, as Keys may be doing.
 func (s *serverRole) Invalidate(refused Keys) { s.refused.Store(&refused) }

@@ -161,9 +161,9 @@ func decodePage[T any](resp *http.Response, body io.Reader, number, size int, ro
 			_ = field.UnmarshalJSON(raw)
 		}
 	}
-	_, hasContent := members["content"]
+	content, hasContent := members["content"]
 	switch {
-	case !hasContent && total != 0:
+	case (!hasContent || string(content) == "null") && total != 0:
 		// An error envelope, or anything else: never an empty list.
 		return Page[T]{}, refusal(resp, members, errors.New("the answer is not a page"))
 	case total > 0 && number == 0 && len(page.Rows) == 0:

@@ -50,7 +50,8 @@ func Pages[T any](size int, get func(number, size int) (Page[T], error)) iter.Se
 			}
 			switch {
 			case err != nil:
-			case number > 0 && len(page.Rows) > 0 && reflect.DeepEqual(page.Rows, before.Rows):
+			case number > 0 && len(page.Rows) > 0 && page.Total <= before.Total && reflect.DeepEqual(page.Rows, before.Rows):
+				// With a larger total it may be a whole page of new rows that pushed these.
 				err = fmt.Errorf("page %d: %w", number, ErrPageRepeated)
 			case number > PageLimit(first.Total, size):
 				err = fmt.Errorf("page %d of a list of %d rows: %w", number, first.Total, ErrEndless)

@@ -61,7 +61,7 @@ func (a *api) withRetries(ctx context.Context, c *call, attempt func() error) er
 		}
 		var e *Error
 		isAPIError := errors.As(err, &e)
-		if last != nil && (!isAPIError || e.Reason == ErrTimeout) && ctx.Err() != nil {
+		if last != nil && isAPIError && e.Reason == ErrTimeout && (ctx.Err() != nil || !e.temporary()) {
 			// The deadline ended the retry; what it retried says more.
 			return struct{}{}, backoff.Permanent(last)
 		}
@@ -114,7 +114,9 @@ func permanentTransportError(err error) bool {
 		hostname     x509.HostnameError
 		record       tls.RecordHeaderError
 		dns          *net.DNSError
+		op           *net.OpError
 	)
 	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &hostname) ||
-		errors.As(err, &record) || errors.As(err, &dns) && dns.IsNotFound
+		errors.As(err, &record) || errors.As(err, &dns) && dns.IsNotFound ||
+		errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") // a TLS alert, by crypto/tls
 }
