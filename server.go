@@ -81,6 +81,9 @@ func listen(ctx context.Context, s *settings, handler http.Handler, exporter *co
 	go func() { served <- web.ListenAndServe(server, s.web, slogger) }()
 	select {
 	case err := <-served:
+		if *s.web.WebSystemdSocket {
+			return fmt.Errorf("serving on --web.systemd-socket: %w", err)
+		}
 		return fmt.Errorf("serving on --web.listen-address %s: %w", strings.Join(*s.web.WebListenAddresses, ", "), err)
 	case <-ctx.Done():
 	}
@@ -104,16 +107,12 @@ func listen(ctx context.Context, s *settings, handler http.Handler, exporter *co
 
 // metricsURL is where a browser on this machine finds the metrics.
 func metricsURL(addr net.Addr, s *settings) string {
-	scheme := "http"
-	if *s.web.WebConfigFile != "" {
-		scheme = "https"
-	}
 	host, port, err := net.SplitHostPort(addr.String())
-	if err != nil {
+	if err != nil || *s.web.WebConfigFile != "" { // which may ask for TLS or not
 		return s.telemetryPath
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port) + s.telemetryPath
+	return "http://" + net.JoinHostPort(host, port) + s.telemetryPath
 }

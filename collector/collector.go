@@ -92,32 +92,43 @@ func (e *Exporter) Scrape(ctx context.Context, names []string) Scrape {
 			wanted = append(wanted, r)
 		}
 	}
-	updates := make([]*update, len(wanted))
+	parts := make([][]prometheus.Metric, len(wanted))
+	var group sync.WaitGroup
 	for i, r := range wanted {
-		updates[i] = e.join(ctx, r)
-	}
-	var s Scrape
-	for i, u := range updates {
-		r := wanted[i]
-		success := 0.0
-		var end time.Time
-		select {
-		case <-u.done:
-			s.metrics = append(s.metrics, u.metrics...)
-			end = u.end
-			if u.err == nil {
+		group.Go(func() {
+			success := 0.0
+			metrics, err := e.scrapeOne(ctx, r)
+			if err == nil {
 				success = 1
 			}
-		case <-ctx.Done():
-			s.metrics = append(s.metrics, gather(r.collector)...)
-			end = e.now()
-		}
-		took := end.Sub(begin)
-		s.metrics = append(s.metrics,
-			prometheus.MustNewConstMetric(e.success, prometheus.GaugeValue, success, r.collector.Name()),
-			prometheus.MustNewConstMetric(e.duration, prometheus.GaugeValue, took.Seconds(), r.collector.Name()))
+			parts[i] = append(slices.Clip(metrics),
+				prometheus.MustNewConstMetric(e.success, prometheus.GaugeValue, success, r.collector.Name()),
+				prometheus.MustNewConstMetric(e.duration, prometheus.GaugeValue, e.now().Sub(begin).Seconds(), r.collector.Name()))
+		})
 	}
-	return s
+	group.Wait()
+	return Scrape{slices.Concat(parts...)}
+}
+
+// scrapeOne updates one collector and returns its metrics, with the error that
+// left some of them out.
+func (e *Exporter) scrapeOne(ctx context.Context, r *runner) ([]prometheus.Metric, error) {
+	for {
+		u, began := e.join(ctx, r)
+		select {
+		case <-u.done:
+		case <-ctx.Done():
+		}
+		select {
+		case <-u.done: // also if ctx ended at the same moment
+		default:
+			return gather(r.collector), ctx.Err()
+		}
+		if u.cut && !began && ctx.Err() == nil {
+			continue // it ended by the deadline of another scrape; this one has time left
+		}
+		return u.metrics, u.err
+	}
 }
 
 // Scrape is the metrics of one scrape.
@@ -149,19 +160,19 @@ type runner struct {
 type update struct {
 	done    chan struct{}
 	err     error
-	end     time.Time
+	cut     bool // it failed as its deadline came
 	metrics []prometheus.Metric
 }
 
-// join returns the update under way, or starts one under ctx's deadline. A
+// join returns the update under way, or begins one under ctx's deadline. A
 // client that goes away does not end it, as others may have joined.
-func (e *Exporter) join(ctx context.Context, r *runner) *update {
+func (e *Exporter) join(ctx context.Context, r *runner) (u *update, began bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.current != nil {
-		return r.current
+		return r.current, false
 	}
-	u := &update{done: make(chan struct{})}
+	u = &update{done: make(chan struct{})}
 	r.current = u
 	deadline, hasDeadline := ctx.Deadline()
 	e.running.Go(func() { //nolint:contextcheck // an update outlives the scrape that began it
@@ -175,11 +186,12 @@ func (e *Exporter) join(ctx context.Context, r *runner) *update {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.log(err)
-		u.err, u.end, u.metrics = err, e.now(), metrics
+		u.err, u.metrics = err, metrics
+		u.cut = err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 		r.current = nil
 		close(u.done)
 	})
-	return u
+	return u, true
 }
 
 // safely makes a panic of a collector an error of that collector: the other

@@ -195,3 +195,37 @@ func TestLogTellsEvents(t *testing.T) {
 		t.Errorf("the log is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+// A collector that was done in time is not spoilt by one that was not.
+func TestTheDeadlineOfOneIsNotThatOfTheOther(t *testing.T) {
+	for range 20 { // a select between two that are ready takes either
+		synctest.Test(t, func(t *testing.T) {
+			e := NewExporter(log.NewNopLogger(), time.Now, newFake("slow", wait), newFake("quick", ok))
+			defer e.Close()
+			s := scrapeWithin(t, e, time.Second)
+			wantValue(t, s, 0, successFamily, "collector", "slow")
+			wantValue(t, s, 1, successFamily, "collector", "quick")
+		})
+	}
+}
+
+// A scrape that joins an update which then ends by its own, earlier deadline
+// has time left, and asks again.
+func TestAScrapeOutlivesTheUpdateItJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("a", nil)
+		f.update = func(ctx context.Context) error {
+			if f.updates.Load() == 1 {
+				return wait(ctx)
+			}
+			return nil
+		}
+		e := NewExporter(log.NewNopLogger(), time.Now, f)
+		defer e.Close()
+		first := make(chan Scrape, 1)
+		go func() { first <- scrapeWithin(t, e, time.Second) }()
+		synctest.Wait()
+		wantValue(t, scrapeWithin(t, e, time.Minute), 1, successFamily, "collector", "a")
+		wantValue(t, <-first, 0, successFamily, "collector", "a")
+	})
+}

@@ -137,16 +137,25 @@ func getPage[T any](ctx context.Context, c *ExternalAccess, op Operation, path [
 	return smaller, nil
 }
 
+// minPageRows is how many rows a page may have even if far fewer were asked for:
+// a server may not know of the size.
+const minPageRows = 100_000
+
 func decodePage[T any](resp *http.Response, body io.Reader, number, size int, row func(*json.Decoder) (T, error)) (Page[T], error) {
 	page := Page[T]{Number: number, Size: size, Total: unknownCount}
 	page.Date, _ = http.ParseTime(resp.Header.Get("Date"))
 	members, err := decodeObject(body, map[string]func(*json.Decoder) error{
 		"content": func(d *json.Decoder) error {
 			r, err := row(d)
-			if err == nil {
-				page.Rows = append(page.Rows, r)
+			if err != nil {
+				return err
 			}
-			return err
+			if len(page.Rows) >= max(minPageRows, 10*size) {
+				// Small rows take far more memory than they took on the wire.
+				return &Error{Reason: ErrTooLarge, Status: resp.StatusCode, err: fmt.Errorf("a page of %d rows was asked for, and more than %d came", size, len(page.Rows))}
+			}
+			page.Rows = append(page.Rows, r)
+			return nil
 		},
 	})
 	if err != nil {

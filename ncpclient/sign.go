@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -46,9 +47,27 @@ func (s *signer) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Header.Set(headerTimestamp, timestamp)
 	req.Header.Set(headerAccessKey, keys.AccessKey)
-	req.Header.Set(headerSignature, signature(req.Method, req.URL.RequestURI(), timestamp, keys))
-	return s.next.RoundTrip(req)
+	signed := signature(req.Method, req.URL.RequestURI(), timestamp, keys)
+	req.Header.Set(headerSignature, signed)
+	resp, err := s.next.RoundTrip(req)
+	if err != nil {
+		// net/http quotes an answer that it cannot read, which may echo what it was sent.
+		return nil, &redactedError{
+			text: strings.NewReplacer(keys.AccessKey, "[redacted]", signed, "[redacted]").Replace(err.Error()),
+			err:  err,
+		}
+	}
+	return resp, nil
 }
+
+// redactedError is an error without what it quoted of our headers.
+type redactedError struct {
+	text string
+	err  error
+}
+
+func (e *redactedError) Error() string { return e.text }
+func (e *redactedError) Unwrap() error { return e.err }
 
 // credentialsError marks an error of the credentials, which no retry mends.
 type credentialsError struct{ err error }

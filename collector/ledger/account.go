@@ -39,7 +39,7 @@ func (r Row) identity() identity {
 	b = append(b, r.Issuer...)
 	b = binary.BigEndian.AppendUint64(b, uint64(len(r.SerialNumber)))
 	b = append(b, r.SerialNumber...)
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Result))              //nolint:gosec // any 8 bytes will do
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Result)) //nolint:gosec // any 8 bytes will do
 	b = binary.BigEndian.AppendUint64(b, uint64(r.SeenTime.UnixNano()))
 	hash := sha256.Sum256(b)
 	return identity(hash[:16])

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// attempt runs a program that is expected to end by itself.
+func attempt(t *testing.T, e env, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	t.Setenv("HOME", t.TempDir())
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	var out, errOut bytes.Buffer
+	code = run(ctx, args, e.lookup, &out, &errOut)
+	if ctx.Err() != nil {
+		t.Fatalf("the program did not end by itself; it said:\n%s", &errOut)
+	}
+	return code, out.String(), errOut.String()
+}
+
+func TestEveryFlagHasAVariable(t *testing.T) {
+	code, help, _ := attempt(t, nil, "--help")
+	if code != 0 {
+		t.Fatalf("--help: exit code %d", code)
+	}
+	words := strings.Join(strings.Fields(help), " ") // help is wrapped
+	app := newApp(io.Discard, func(int) {})
+	flags(app, env{}.lookup)
+	seen := 0
+	for _, f := range app.Model().Flags {
+		if f.Hidden || f.Name == "help" || f.Name == "version" {
+			continue
+		}
+		seen++
+		name := "--" + f.Name
+		if f.IsBoolFlag() {
+			name = "--[no-]" + f.Name
+		}
+		if !strings.Contains(words, name) {
+			t.Errorf("--help does not show %s", name)
+		}
+		if !strings.Contains(words, "($"+envar(f.Name)+")") {
+			t.Errorf("--help does not show %s, the variable of %s", envar(f.Name), name)
+		}
+		if f.Help == "" {
+			t.Errorf("%s has no help", name)
+		}
+	}
+	if seen < 30 {
+		t.Errorf("only %d flags were looked at", seen)
+	}
+	for _, name := range []string{"NCP_EXPORTER_HELP", "NCP_EXPORTER_VERSION"} {
+		if strings.Contains(words, name) {
+			t.Errorf("--help offers %s, which sets nothing", name)
+		}
+	}
+}
+
+// TestVariablesSetFlags sets each flag by its variable and looks whether it
+// arrives: a value that is not its default in one run, by its effect on settings.
+func TestVariablesSetFlags(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string {
+		path := filepath.Join(dir, name)
+		write(t, path, "")
+		return path
+	}
+	config, key, secret, profiles := file("web.yml"), file("access"), file("secret"), file("configure")
+	for name, value := range map[string]string{
+		"WEB_LISTEN_ADDRESS": "127.0.0.1:1\n127.0.0.1:2", "WEB_CONFIG_FILE": config, "WEB_SYSTEMD_SOCKET": "true", "WEB_TELEMETRY_PATH": "/m/",
+		"NCP_SITE": "gov", "NCP_CERTIFICATE_MANAGER_URL": "https://cm.example/api/v2", "NCP_EXTERNAL_ACCESS_URL": "https://ea.example/api/v1",
+		"NCP_CREDENTIALS_FILE": profiles, "NCP_PROFILE": "p", "NCP_CERTIFICATE_MANAGER_PROFILE": "main", "NCP_EXTERNAL_ACCESS_PROFILE": "sub",
+		"NCP_ACCESS_KEY_FILE": key, "NCP_SECRET_KEY_FILE": secret, "NCP_SERVER_ROLE": "true", "NCP_SERVER_ROLE_URL": "http://127.0.0.1:3",
+		"NCP_TIMEOUT": "6s", "NCP_MAX_CONCURRENCY": "7", "NCP_RATE_LIMIT": "0.5", "NCP_MAX_RETRIES": "0",
+		"COLLECTOR_CERTIFICATE_MANAGER": "false", "COLLECTOR_CERTIFICATE_MANAGER_WINDOW": "7d", "COLLECTOR_CERTIFICATE_MANAGER_PER_CERTIFICATE": "false",
+		"COLLECTOR_EXTERNAL_ACCESS": "false", "COLLECTOR_EXTERNAL_ACCESS_SUBJECT": "b\na\nb", "COLLECTOR_EXTERNAL_ACCESS_PAGE_SIZE": "1",
+		"COLLECTOR_EXTERNAL_ACCESS_INITIAL_HISTORY": "skip", "COLLECTOR_EXTERNAL_ACCESS_LATE_ARRIVAL": "2h",
+		"SCRAPE_TIMEOUT": "11s", "SCRAPE_TIMEOUT_OFFSET": "0s", "DEMO": "true", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
+	} {
+		t.Setenv("NCP_EXPORTER_"+name, value)
+	}
+	// Nobody means these; they must not stop the start.
+	t.Setenv("NCP_EXPORTER_VERSION", "1.2.3")
+	t.Setenv("NCP_EXPORTER_PORT", "tcp://10.0.0.1:10420") // Kubernetes, for a Service ncp-exporter
+	t.Setenv("NCP_EXPORTER_LOG_FORMAT_", "nonsense")
+
+	app := newApp(io.Discard, func(int) {})
+	got := flags(app, os.LookupEnv)
+	for _, f := range app.Model().Flags {
+		if _, set := os.LookupEnv(envar(f.Name)); !set && !f.Hidden && f.Name != "help" {
+			t.Errorf("this test does not set %s", envar(f.Name))
+		}
+	}
+	if err := parse(app, got, nil, os.LookupEnv); err != nil {
+		t.Fatal(err)
+	}
+	web := got.web
+	if diff := cmp.Diff([]string{"127.0.0.1:1", "127.0.0.1:2"}, *web.WebListenAddresses); diff != "" || *web.WebConfigFile != config || !*web.WebSystemdSocket {
+		t.Errorf("the flags of the toolkit: %s, %s, %t", diff, *web.WebConfigFile, *web.WebSystemdSocket)
+	}
+	want := &settings{
+		web: web, telemetryPath: "/m",
+		site: "gov", certificateManagerURL: "https://cm.example/api/v2", externalAccessURL: "https://ea.example/api/v1",
+		credentialsFile: profiles, profile: "p", certificateManagerProfile: "main", externalAccessProfile: "sub",
+		accessKeyFile: key, secretKeyFile: secret, serverRole: true, serverRoleURL: "http://127.0.0.1:3",
+		timeout: 6 * time.Second, maxConcurrency: 7, rateLimit: 0.5, maxRetries: 0,
+		window: 7 * 24 * time.Hour, subjects: []string{"a", "b"}, pageSize: 1,
+		initialHistory: "skip", lateArrival: 2 * time.Hour,
+		scrapeTimeout: 11 * time.Second, scrapeTimeoutOffset: 0,
+		demo: true, logLevel: "debug", logFormat: "json",
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{})); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"--version"}, {"--version", "--log.level=nonsense"}} {
+		code, stdout, stderr := attempt(t, nil, args...)
+		if code != 0 || !strings.Contains(stdout, program) || stderr != "" {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q", args, code, stdout, stderr)
+		}
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBadStart wants one line of error that names what is wrong and what would be
+// right, and nothing else that looks like one.
+func TestBadStart(t *testing.T) {
+	const needle = "n33dle"
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		write(t, path, content)
+		return path
+	}
+	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	profiles := file("configure", "[main]\nncloud_access_key_id = "+needle+"A\nncloud_secret_access_key = "+needle+"S\n[half]\nncloud_access_key_id="+needle+"\n")
+	empty := file("empty", "\n")
+	full := file("full", needle+"\n")
+	blank := file("blank", needle+" "+needle+"\n")
+	certificate := file("cert.pem", "no certificate")
+	keys := env{"NCLOUD_ACCESS_KEY_ID": needle + "A", "NCLOUD_SECRET_ACCESS_KEY": needle + "S"}
+
+	for name, test := range map[string]struct {
+		args []string
+		vars env // of the program's own flags
+		env  env // of NCP
+		want []string
+	}{
+		"unknown flag":            {args: []string{"--nope"}, want: []string{"--nope", "--help"}},
+		"secret as a flag":        {args: []string{"--ncp.secret-key=" + needle}, want: []string{"--ncp.secret-key", "--help"}},
+		"argument":                {args: []string{"serve"}, want: []string{"serve", "--help"}},
+		"flag without value":      {args: []string{"--ncp.max-retries"}, want: []string{"--ncp.max-retries", "--help"}},
+		"flag given twice":        {args: []string{"--log.level=info", "--log.level=warn"}, want: []string{"log.level", "--help"}},
+		"bool variable":           {vars: env{"NCP_EXPORTER_DEMO": "perhaps"}, want: []string{"NCP_EXPORTER_DEMO", "--demo", "perhaps", "true or false"}},
+		"site":                    {args: []string{"--ncp.site=mars"}, want: []string{"--ncp.site", "mars", "public, gov or fin"}},
+		"site variable":           {vars: env{"NCP_EXPORTER_NCP_SITE": "mars"}, want: []string{"NCP_EXPORTER_NCP_SITE", "mars", "public, gov or fin"}},
+		"site of NCP":             {env: env{"NCLOUD_SITE": "mars"}, want: []string{"NCLOUD_SITE", "mars", "public, gov or fin"}},
+		"URL without scheme":      {args: []string{"--ncp.external-access.url=example.com/api/v1"}, want: []string{"--ncp.external-access.url", "https://"}},
+		"URL in the clear":        {args: []string{"--ncp.certificate-manager.url=http://example.com/api/v2"}, want: []string{"--ncp.certificate-manager.url", "https", "loopback"}},
+		"URL with a password":     {args: []string{"--ncp.external-access.url=https://u:" + needle + "@example.com/api/v1"}, want: []string{"--ncp.external-access.url", "without user"}},
+		"broken URL with one":     {args: []string{"--ncp.external-access.url=https://u:" + needle + "%zz@example.com"}, want: []string{"--ncp.external-access.url", "https://"}},
+		"URL with a query":        {vars: env{"NCP_EXPORTER_NCP_EXTERNAL_ACCESS_URL": "https://example.com/api/v1?key=" + needle}, want: []string{"NCP_EXPORTER_NCP_EXTERNAL_ACCESS_URL", "query"}},
+		"role URL with password":  {args: []string{"--ncp.server-role", "--ncp.server-role.url=http://u:" + needle + "@127.0.0.1"}, want: []string{"--ncp.server-role.url", "http://"}},
+		"window not whole":        {args: []string{"--collector.certificate-manager.window=1500ms"}, want: []string{"--collector.certificate-manager.window", "1500ms", "1s to 168h"}},
+		"window zero":             {args: []string{"--collector.certificate-manager.window=0s"}, want: []string{"--collector.certificate-manager.window", "1s to 168h"}},
+		"window too wide":         {args: []string{"--collector.certificate-manager.window=169h"}, want: []string{"--collector.certificate-manager.window", "1s to 168h"}},
+		"window no duration":      {vars: env{"NCP_EXPORTER_COLLECTOR_CERTIFICATE_MANAGER_WINDOW": "day"}, want: []string{"NCP_EXPORTER_COLLECTOR_CERTIFICATE_MANAGER_WINDOW", "day", "1s to 168h"}},
+		"page size":               {args: []string{"--collector.external-access.page-size=0"}, want: []string{"--collector.external-access.page-size", `"0"`, "at least 1"}},
+		"page size no number":     {args: []string{"--collector.external-access.page-size=ten"}, want: []string{"--collector.external-access.page-size", "ten", "at least 1"}},
+		"page size beyond int":    {args: []string{"--collector.external-access.page-size=99999999999999999999"}, want: []string{"--collector.external-access.page-size", "at least 1"}},
+		"empty subject":           {args: []string{"--collector.external-access.subject= "}, want: []string{"--collector.external-access.subject", "not empty"}},
+		"initial history":         {args: []string{"--collector.external-access.initial-history=maybe"}, want: []string{"--collector.external-access.initial-history", "maybe", "count or skip"}},
+		"late arrival":            {args: []string{"--collector.external-access.late-arrival=0s"}, want: []string{"--collector.external-access.late-arrival", "from 1s"}},
+		"timeout":                 {args: []string{"--ncp.timeout=0s"}, want: []string{"--ncp.timeout", "from 1ms"}},
+		"timeout negative":        {args: []string{"--scrape.timeout=-1s"}, want: []string{"--scrape.timeout", "from 1ms"}},
+		"timeout offset":          {args: []string{"--scrape.timeout-offset=1"}, want: []string{"--scrape.timeout-offset", `"1"`, "500ms"}},
+		"concurrency":             {args: []string{"--ncp.max-concurrency=0"}, want: []string{"--ncp.max-concurrency", "1 to 1000"}},
+		"rate":                    {args: []string{"--ncp.rate-limit=NaN"}, want: []string{"--ncp.rate-limit", "NaN", "0 = no limit"}},
+		"retries":                 {args: []string{"--ncp.max-retries=-1"}, want: []string{"--ncp.max-retries", "0 to 100"}},
+		"telemetry path root":     {args: []string{"--web.telemetry-path=/"}, want: []string{"--web.telemetry-path", "/metrics"}},
+		"telemetry path taken":    {args: []string{"--web.telemetry-path=/-/ready"}, want: []string{"--web.telemetry-path", "/metrics"}},
+		"telemetry path dots":     {args: []string{"--web.telemetry-path=/a/../b"}, want: []string{"--web.telemetry-path", "/metrics"}},
+		"telemetry path pattern":  {args: []string{"--web.telemetry-path=/{x}"}, want: []string{"--web.telemetry-path", "/metrics"}},
+		"log level":               {args: []string{"--log.level=loud"}, want: []string{"--log.level", "loud", "debug, info, warn or error"}},
+		"log level empty":         {args: []string{"--log.level="}, want: []string{"--log.level", "debug, info, warn or error"}},
+		"log format":              {vars: env{"NCP_EXPORTER_LOG_FORMAT": "xml"}, want: []string{"NCP_EXPORTER_LOG_FORMAT", "xml", "logfmt or json"}},
+		"no keys":                 {want: []string{"NCLOUD_ACCESS_KEY_ID", "NCLOUD_SECRET_ACCESS_KEY", "--ncp.access-key-file", "--ncp.secret-key-file", "configure", "--ncp.server-role", "--demo"}},
+		"no secret key":           {env: env{"NCLOUD_ACCESS_KEY_ID": needle}, want: []string{"NCLOUD_ACCESS_KEY_ID", "NCLOUD_SECRET_ACCESS_KEY"}},
+		"no access key":           {env: env{"NCLOUD_SECRET_KEY": needle}, want: []string{"NCLOUD_SECRET_KEY", "NCLOUD_ACCESS_KEY_ID"}},
+		"key with a blank":        {env: env{"NCLOUD_ACCESS_KEY_ID": needle, "NCLOUD_SECRET_ACCESS_KEY": needle + " " + needle}, want: []string{"NCLOUD_SECRET_ACCESS_KEY", "secret key", "blank"}},
+		"half key files":          {args: []string{"--ncp.access-key-file=" + full}, want: []string{"--ncp.access-key-file", "--ncp.secret-key-file"}},
+		"other half of key files": {vars: env{"NCP_EXPORTER_NCP_SECRET_KEY_FILE": full}, want: []string{"--ncp.access-key-file", "--ncp.secret-key-file"}},
+		"empty key file":          {args: []string{"--ncp.access-key-file=" + full, "--ncp.secret-key-file=" + empty}, want: []string{empty, "secret key is empty"}},
+		"key file with a blank":   {args: []string{"--ncp.access-key-file=" + blank, "--ncp.secret-key-file=" + full}, want: []string{blank, "access key", "blank"}},
+		"absent key file":         {args: []string{"--ncp.access-key-file=" + full, "--ncp.secret-key-file=" + dir + "/absent"}, want: []string{dir + "/absent", "no such file"}},
+		"absent credentials file": {args: []string{"--ncp.credentials-file=" + dir + "/absent"}, want: []string{dir + "/absent", "no such file"}},
+		"directory of keys":       {args: []string{"--ncp.credentials-file=" + dir}, want: []string{dir, "directory"}},
+		"absent profile":          {args: []string{"--ncp.credentials-file=" + profiles, "--ncp.profile=nobody"}, want: []string{profiles, "nobody", "half, main"}},
+		"half profile":            {args: []string{"--ncp.credentials-file=" + profiles, "--ncp.external-access.profile=half", "--no-collector.certificate-manager"}, want: []string{profiles, "half", "secret key is empty"}},
+		"both collectors off":     {args: []string{"--no-collector.certificate-manager", "--no-collector.external-access"}, env: keys, want: []string{"--collector.certificate-manager", "--collector.external-access"}},
+		"both off by site":        {args: []string{"--ncp.site=fin", "--no-collector.external-access"}, env: keys, want: []string{"--collector.certificate-manager", "--collector.external-access"}},
+		"address in use":          {args: []string{"--web.listen-address=" + taken.Addr().String()}, env: keys, want: []string{"--web.listen-address", taken.Addr().String(), "in use"}},
+		"address without port":    {args: []string{"--web.listen-address=127.0.0.1"}, env: keys, want: []string{"--web.listen-address", "127.0.0.1", "missing port"}},
+		"no systemd socket":       {args: []string{"--web.systemd-socket"}, env: keys, want: []string{"--web.systemd-socket", "socket activation"}},
+		"absent web config":       {args: []string{"--web.config.file=" + dir + "/absent"}, env: keys, want: []string{"--web.config.file", dir + "/absent", "no such file"}},
+		"web config no YAML":      {args: []string{"--web.config.file=" + file("no.yml", "\tx:")}, env: keys, want: []string{"--web.config.file", "yaml"}},
+		"web config fields":       {args: []string{"--web.config.file=" + file("fields.yml", "tls_server_config:\n  one: 1\n  two: 2\n")}, env: keys, want: []string{"--web.config.file", "one", "two"}},
+		"web config certificate":  {args: []string{"--web.config.file=" + file("cert.yml", "tls_server_config:\n  cert_file: "+certificate+"\n  key_file: "+certificate+"\n")}, env: keys, want: []string{"--web.config.file", "PEM"}},
+		"web config password":     {args: []string{"--web.config.file=" + file("user.yml", "basic_auth_users:\n  alice: "+needle+"\n")}, env: keys, want: []string{"--web.config.file", "hashedSecret"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for name, value := range test.vars {
+				t.Setenv(name, value) // the flags library asks the process itself
+			}
+			e := env{"NCLOUD_ACCESS_KEY_ID": "", "NCLOUD_SECRET_ACCESS_KEY": ""}
+			for name, value := range test.env {
+				e[name] = value
+			}
+			for name, value := range test.vars {
+				e[name] = value
+			}
+			args := test.args
+			if !strings.Contains(strings.Join(args, " "), "--web.listen-address") {
+				args = append([]string{"--web.listen-address=127.0.0.1:0"}, args...)
+			}
+			code, stdout, stderr := attempt(t, e, args...)
+			if code != 1 || stdout != "" {
+				t.Errorf("exit code %d, stdout %q, want 1 and nothing", code, stdout)
+			}
+			var errorLines []string
+			for line := range strings.Lines(stderr) {
+				switch {
+				case strings.HasPrefix(line, "level=info "):
+				case strings.HasPrefix(line, "level=error ts="), strings.HasPrefix(line, program+": error: "):
+					errorLines = append(errorLines, line)
+				default:
+					t.Errorf("a line that does not belong here: %q", line)
+				}
+			}
+			if len(errorLines) != 1 {
+				t.Fatalf("%d lines of error, want 1:\n%s", len(errorLines), stderr)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(errorLines[0], want) {
+					t.Errorf("the error does not tell %q: %s", want, errorLines[0])
+				}
+			}
+			for _, never := range []string{needle, "panic", "goroutine", ".go:", "%!", "<nil>"} {
+				if strings.Contains(stderr, never) {
+					t.Errorf("%q is shown: %s", never, stderr)
+				}
+			}
+		})
+	}
+}
