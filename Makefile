@@ -17,7 +17,7 @@ BIN               := $(CURDIR)/bin
 GOLANGCI_VERSION  := v2.15.0
 GOLANGCI          := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME          ?= 10s
-BENCHTIME         ?= 200x
+BENCHTIME         ?= 2s
 
 .PHONY: help
 help: ## show this help
@@ -38,7 +38,7 @@ test: ## all unit tests, with the race detector
 
 .PHONY: e2e
 e2e: ## the built binary, a simulated NCP and a real Prometheus
-	go test -tags e2e -timeout 10m ./e2e/
+	go test -tags e2e -count 1 -timeout 10m ./e2e/
 
 .PHONY: lint
 lint: $(GOLANGCI) ## all linters

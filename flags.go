@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	webflag "github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
+	"ncp_exporter/collector/ledger"
 	"ncp_exporter/ncpclient"
 )
 
@@ -60,6 +61,8 @@ type settings struct {
 
 	scrapeTimeout       time.Duration
 	scrapeTimeoutOffset time.Duration
+
+	stateFile stateFile
 
 	demo      bool
 	logLevel  string
@@ -125,10 +128,13 @@ func flags(app *kingpin.Application, env func(string) (string, bool)) *settings 
 	app.Flag("collector.external-access.initial-history", "count: counters start with what the history holds at the first read; skip: they start at 0.").
 		Default(initialHistoryCount).SetValue(check(&s.initialHistory, "collector.external-access.initial-history",
 		oneOf(initialHistoryCount, initialHistorySkip), "count or skip"))
-	duration(app, "collector.external-access.late-arrival", "How much later than its seenTime a row may still appear and be counted.", "1h", &s.lateArrival, time.Second, 30*24*time.Hour)
+	duration(app, "collector.external-access.late-arrival", "How much later than its seenTime a row may still appear and be counted.", "1h", &s.lateArrival, time.Second, ledger.MaxLateArrival)
 
 	duration(app, "scrape.timeout", "Deadline of a scrape that sends no X-Prometheus-Scrape-Timeout-Seconds.", "10s", &s.scrapeTimeout, time.Millisecond, time.Hour)
 	duration(app, "scrape.timeout-offset", "Taken off X-Prometheus-Scrape-Timeout-Seconds.", "500ms", &s.scrapeTimeoutOffset, 0, time.Hour)
+
+	app.Flag("state.file", "The ledger: what was counted, kept over restarts; empty = memory only. A path that is given and cannot be used stops the start; the default one that cannot be used is a warning and memory only.").
+		Default(defaultStateFile).SetValue(&s.stateFile)
 
 	app.Flag("demo", "Run against a simulated NCP inside this process: no account and no keys needed.").
 		BoolVar(&s.demo)
@@ -202,6 +208,22 @@ type checked[T any] struct {
 func check[T any](target *T, flag string, parse func(string) (T, error), allowed string) *checked[T] {
 	return &checked[T]{target: target, flag: flag, parse: parse, allowed: allowed}
 }
+
+const defaultStateFile = "data/ncp_exporter.db"
+
+// stateFile is the path of the ledger, and whether the user gave it: kingpin
+// sets a default before anything else.
+type stateFile struct {
+	path  string
+	given bool
+}
+
+func (f *stateFile) Set(path string) error {
+	f.path, f.given = path, path != defaultStateFile
+	return nil
+}
+
+func (f *stateFile) String() string { return f.path }
 
 // errSecretive is returned for a value that is not to be shown in an error, as
 // it might hold a password.

@@ -18,6 +18,7 @@ import (
 func attempt(t *testing.T, e env, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	t.Setenv("HOME", t.TempDir())
+	t.Chdir(t.TempDir()) // for the ledger
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
 	var out, errOut bytes.Buffer
@@ -85,7 +86,7 @@ func TestVariablesSetFlags(t *testing.T) {
 		"COLLECTOR_CERTIFICATE_MANAGER": "false", "COLLECTOR_CERTIFICATE_MANAGER_WINDOW": "7d", "COLLECTOR_CERTIFICATE_MANAGER_PER_CERTIFICATE": "false",
 		"COLLECTOR_EXTERNAL_ACCESS": "false", "COLLECTOR_EXTERNAL_ACCESS_SUBJECT": "b\na\nb", "COLLECTOR_EXTERNAL_ACCESS_PAGE_SIZE": "1",
 		"COLLECTOR_EXTERNAL_ACCESS_INITIAL_HISTORY": "skip", "COLLECTOR_EXTERNAL_ACCESS_LATE_ARRIVAL": "2h",
-		"SCRAPE_TIMEOUT": "11s", "SCRAPE_TIMEOUT_OFFSET": "0s", "DEMO": "true", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
+		"SCRAPE_TIMEOUT": "11s", "SCRAPE_TIMEOUT_OFFSET": "0s", "STATE_FILE": "l.db", "DEMO": "true", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
 	} {
 		t.Setenv("NCP_EXPORTER_"+name, value)
 	}
@@ -117,9 +118,10 @@ func TestVariablesSetFlags(t *testing.T) {
 		window: 7 * 24 * time.Hour, subjects: []string{"a", "b"}, pageSize: 1,
 		initialHistory: "skip", lateArrival: 2 * time.Hour,
 		scrapeTimeout: 11 * time.Second, scrapeTimeoutOffset: 0,
-		demo: true, logLevel: "debug", logFormat: "json",
+		stateFile: stateFile{path: "l.db", given: true},
+		demo:      true, logLevel: "debug", logFormat: "json",
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{}, stateFile{})); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,6 +65,9 @@ func launch(t *testing.T, e env, args ...string) *process {
 	t.Setenv("HOME", t.TempDir()) // no ~/.ncloud/configure but the test's
 	ctx, stop := context.WithCancel(t.Context())
 	p := &process{t: t, logs: newLines(), stop: stop, code: make(chan int, 1)}
+	if !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--state.file") }) {
+		args = append(args, "--state.file="+filepath.Join(t.TempDir(), "ledger.db"))
+	}
 	args = append([]string{"--web.listen-address=127.0.0.1:0"}, args...)
 	go func() {
 		p.code <- run(ctx, args, e.lookup, io.Discard, p.logs)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -72,11 +73,15 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 	}
 	defer apis.close()
 
-	counts := ledger.New(ledger.Options{
-		LateArrival:        s.lateArrival,
-		SkipInitialHistory: s.initialHistory == initialHistorySkip,
-		Now:                time.Now,
-	})
+	counts, err := openLedger(s, source.externalAccessURL, logger)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := counts.Close(); err != nil {
+			_ = level.Error(logger).Log("msg", "The ledger could not be closed; what it holds is whole", "err", err)
+		}
+	}()
 	var all []collector.Collector
 	if apis.certificateManager != nil {
 		all = append(all, collector.NewCertificateManager(apis.certificateManager, counts, collector.CertificateManagerOptions{
@@ -111,4 +116,36 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 		return err
 	}
 	return listen(ctx, s, handler, exporter, logger, slogger)
+}
+
+// openLedger opens the ledger on disk, or makes one in memory if none is wanted
+// or if the default file cannot be used.
+func openLedger(s *settings, site string, logger log.Logger) (*ledger.Ledger, error) {
+	options := ledger.Options{
+		LateArrival:        s.lateArrival,
+		SkipInitialHistory: s.initialHistory == initialHistorySkip,
+		Now:                time.Now,
+		Site:               site,
+		Kept: func(err error) {
+			if err != nil {
+				_ = level.Error(logger).Log("msg", "The ledger cannot be written: counting goes on in memory, and what is counted from now on is lost with the process", "file", s.stateFile.path, "err", err)
+				return
+			}
+			_ = level.Info(logger).Log("msg", "The ledger can be written again, and is complete", "file", s.stateFile.path)
+		},
+	}
+	if s.demo && !s.stateFile.given || s.stateFile.path == "" {
+		_ = level.Info(logger).Log("msg", "Counting in memory: counters begin anew with each start")
+		return ledger.New(options), nil
+	}
+	l, err := ledger.Open(s.stateFile.path, options)
+	if errors.Is(err, ledger.ErrUnusable) && !s.stateFile.given {
+		_ = level.Warn(logger).Log("msg", "The default ledger file cannot be used: counting in memory, counters begin anew with each start; give --state.file a path that can be written", "err", err)
+		return ledger.New(options), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--state.file: %w", err)
+	}
+	_ = level.Info(logger).Log("msg", "Counting goes on from the ledger", "file", s.stateFile.path, "counting_since", l.Since().UTC().Format(time.RFC3339))
+	return l, nil
 }

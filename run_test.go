@@ -152,7 +152,7 @@ func TestCollectFilter(t *testing.T) {
 				t.Errorf("%s shows %s", test.query, name)
 			}
 		}
-		s.want(t, "ncp_exporter_state_persistent", "0")
+		s.want(t, "ncp_exporter_state_persistent", "1")
 	}
 	if n := ncp.Count(ncptest.RecentChanges); n != 1 {
 		t.Errorf("Certificate Manager was asked %d times, want once", n)
@@ -390,7 +390,7 @@ func TestLogLines(t *testing.T) {
 				t.Cleanup(func() { p.stopped() })
 				go func() {
 					p.code <- run(ctx, []string{
-						"--web.listen-address=" + address, "--web.config.file=" + config, "--log.level=" + level, "--log.format=" + format, "--ncp.max-retries=0",
+						"--web.listen-address=" + address, "--web.config.file=" + config, "--log.level=" + level, "--log.format=" + format, "--ncp.max-retries=0", "--state.file=",
 						"--ncp.certificate-manager.url=" + ncp.CertificateManagerURL(), "--ncp.external-access.url=" + ncp.ExternalAccessURL(),
 					}, demoKeys().lookup, nil, p.logs)
 					p.logs.end()

@@ -111,8 +111,10 @@ func (c timedClient) Subjects(ctx context.Context, size int) iter.Seq2[ncpclient
 	return timedPages(c.watch, c.SubjectsClient.Subjects(ctx, size))
 }
 
-func (c timedClient) Credentials(ctx context.Context, id string, size int) iter.Seq2[ncpclient.Page[ncpclient.Credential], error] {
-	return timedPages(c.watch, c.SubjectsClient.Credentials(ctx, id, size))
+func (c timedClient) CredentialsPage(ctx context.Context, id string, number, size int) (ncpclient.Page[ncpclient.Credential], error) {
+	c.watch.start()
+	defer c.watch.stop()
+	return c.SubjectsClient.CredentialsPage(ctx, id, number, size)
 }
 
 // timedPages stops the watch while a page is in the caller's hands.

@@ -95,6 +95,7 @@ func (c *CertificateManager) Update(ctx context.Context) error {
 		current[cert.orderID+"/"+cert.certificateID] = string(status)
 	}
 	c.ledger.ApplyStatuses(current)
+	c.ledger.Commit()
 	c.set(certificates)
 	return nil
 }

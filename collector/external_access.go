@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,7 +23,7 @@ import (
 // SubjectsClient is what ExternalAccess needs of ncpclient.
 type SubjectsClient interface {
 	Subjects(ctx context.Context, size int) iter.Seq2[ncpclient.Page[ncpclient.Subject], error]
-	Credentials(ctx context.Context, subjectID string, size int) iter.Seq2[ncpclient.Page[ncpclient.Credential], error]
+	CredentialsPage(ctx context.Context, subjectID string, number, size int) (ncpclient.Page[ncpclient.Credential], error)
 	PageSizeRefused() bool
 }
 
@@ -76,7 +78,7 @@ func NewExternalAccess(logger log.Logger, client SubjectsClient, l *ledger.Ledge
 		ledger:  l,
 		logger:  log.With(logger, "collector", ncpclient.APIExternalAccess),
 		options: options,
-		watched: make(map[string]*subject),
+		watched: lastKnown(l, options.SubjectIDs),
 		authentications: desc("credential_authentications_total",
 			"X.509 authentications of a subject, each counted once (External Access subjects/{subjectId}/credentials, content[].failed).",
 			"subject_id", "result"),
@@ -108,6 +110,18 @@ func NewExternalAccess(logger log.Logger, client SubjectsClient, l *ledger.Ledge
 	}
 }
 
+// lastKnown are the subjects whose counters are shown until the first list
+// comes: those of the ledger, so that a restart leaves no gap.
+func lastKnown(l *ledger.Ledger, named []string) map[string]*subject {
+	watched := make(map[string]*subject)
+	for _, id := range l.Subjects() {
+		if len(named) == 0 || slices.Contains(named, id) {
+			watched[id] = &subject{}
+		}
+	}
+	return watched
+}
+
 // Name is the value of the label collector.
 func (*ExternalAccess) Name() string { return ncpclient.APIExternalAccess }
 
@@ -127,11 +141,17 @@ func (e *SubjectError) Unwrap() error { return e.err }
 // Update reads the list of subjects and the history of each.
 func (c *ExternalAccess) Update(ctx context.Context) error {
 	c.begin()
-	list, err := c.list(ctx)
+	list, nameless, err := c.list(ctx)
 	if err != nil {
 		return err
 	}
+	if nameless > 0 && len(list) == 0 {
+		// To take this for a list would drop every subject.
+		return fmt.Errorf("none of the %d subjects that NCP lists has a usable id", nameless)
+	}
 	c.watch(list)
+	// What was read of the others is kept even if the deadline cuts some off.
+	defer c.ledger.Commit()
 
 	var (
 		group  errgroup.Group
@@ -154,9 +174,12 @@ func (c *ExternalAccess) Update(ctx context.Context) error {
 		})
 	}
 	_ = group.Wait() // no subject returns its error
-	if failed.err != nil {
+	switch {
+	case failed.err != nil:
 		failed.Watched = len(list)
 		return &failed
+	case nameless > 0:
+		return fmt.Errorf("%d of the %d subjects that NCP lists have no usable id and are not watched", nameless, nameless+len(list))
 	}
 	return nil
 }
@@ -171,21 +194,17 @@ func (c *ExternalAccess) begin() {
 	}
 }
 
-// list gives the subjects to watch.
-func (c *ExternalAccess) list(ctx context.Context) ([]ncpclient.Subject, error) {
+// list gives the subjects to watch, and how many more there are that cannot be
+// watched, as they have no usable id.
+func (c *ExternalAccess) list(ctx context.Context) (list []ncpclient.Subject, nameless int, err error) {
 	if len(c.options.SubjectIDs) > 0 {
-		list := make([]ncpclient.Subject, len(c.options.SubjectIDs))
-		for i, id := range c.options.SubjectIDs {
-			list[i].ID = id
+		for _, id := range c.options.SubjectIDs {
+			list = append(list, ncpclient.Subject{ID: id})
 		}
-		return list, nil
+		return list, 0, nil
 	}
-	var (
-		list     []ncpclient.Subject
-		seen     map[string]bool
-		nameless int
-	)
-	err := walkWhole(c.client.Subjects(ctx, c.options.PageSize),
+	var seen map[string]bool
+	err = walkWhole(c.client.Subjects(ctx, c.options.PageSize),
 		func() { list, seen, nameless = nil, make(map[string]bool), 0 },
 		func(page ncpclient.Page[ncpclient.Subject]) {
 			for _, s := range page.Rows {
@@ -199,10 +218,7 @@ func (c *ExternalAccess) list(ctx context.Context) ([]ncpclient.Subject, error) 
 			}
 		})
 	c.notePageSize()
-	if nameless > 0 {
-		_ = level.Warn(c.logger).Log("msg", "Subjects without a usable id are not watched", "subjects", nameless)
-	}
-	return list, err
+	return list, nameless, err
 }
 
 // watch takes over the list: a subject that is no longer on it is forgotten.
@@ -222,29 +238,13 @@ func (c *ExternalAccess) watch(list []ncpclient.Subject) {
 		watched[s.ID] = state
 	}
 	c.watched, c.listed = watched, true
+	c.ledger.Listed(slices.Collect(maps.Keys(watched)))
 }
 
-// read reads the history of one subject and counts it.
+// read reads what is new in the history of one subject and has it counted.
 func (c *ExternalAccess) read(ctx context.Context, id string) error {
-	var (
-		read    *ledger.Read
-		entries int
-		rows    int
-	)
-	err := walkWhole(c.client.Credentials(ctx, id, c.options.PageSize),
-		func() { read, rows = &ledger.Read{}, 0 },
-		func(page ncpclient.Page[ncpclient.Credential]) {
-			clock := page.Date
-			if clock.IsZero() {
-				clock = c.options.Now()
-			}
-			read.Add(ledgerRows(page.Rows), clock)
-			rows += len(page.Rows)
-			entries = page.Total
-			if entries < 0 {
-				entries = rows
-			}
-		})
+	history := pages{client: c.client, subjectID: id, now: c.options.Now}
+	read, err := c.ledger.Plan(id).Read(ctx, history, c.options.PageSize)
 	c.notePageSize()
 	if err != nil {
 		return fmt.Errorf("subject %s: %w", id, err)
@@ -253,9 +253,28 @@ func (c *ExternalAccess) read(ctx context.Context, id string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.watched[id]; s != nil {
-		s.fresh, s.entries, s.uncounted, s.refreshed = true, entries, read.Uncounted, c.options.Now()
+		s.fresh, s.entries, s.uncounted, s.refreshed = true, read.Entries, read.Uncounted, c.options.Now()
 	}
 	return nil
+}
+
+// pages gives the history of a subject to the ledger.
+type pages struct {
+	client    SubjectsClient
+	subjectID string
+	now       func() time.Time
+}
+
+func (p pages) Page(ctx context.Context, number, size int) (ledger.Page, error) {
+	page, err := p.client.CredentialsPage(ctx, p.subjectID, number, size)
+	if err != nil {
+		return ledger.Page{}, err
+	}
+	clock := page.Date
+	if clock.IsZero() {
+		clock = p.now()
+	}
+	return ledger.Page{Rows: ledgerRows(page.Rows), Size: page.Size, Total: page.Total, Clock: clock}, nil
 }
 
 // maxTries is how often a list is read until nothing moved meanwhile.

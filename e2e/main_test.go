@@ -91,6 +91,9 @@ func start(t *testing.T, env []string, name string, args ...string) *process {
 func startCmd(t *testing.T, env []string, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{cmd: cmd, out: newLines(), ended: make(chan struct{})}
+	if p.cmd.Dir == "" {
+		p.cmd.Dir = t.TempDir() // for the ledger, among others
+	}
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.begun = time.Now()

@@ -1,9 +1,11 @@
 package ledger
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"maps"
+	"math"
+	"slices"
 	"time"
 )
 
@@ -28,8 +30,8 @@ type Row struct {
 }
 
 // identity tells rows apart: NCP gives them no id of their own. It is a hash,
-// so that a row takes 16 bytes however long its names are.
-type identity [16]byte
+// so that a row takes few bytes however long its names are.
+type identity [12]byte
 
 func (r Row) identity() identity {
 	b := make([]byte, 0, 256)
@@ -42,45 +44,31 @@ func (r Row) identity() identity {
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Result)) //nolint:gosec // any 8 bytes will do
 	b = binary.BigEndian.AppendUint64(b, uint64(r.SeenTime.UnixNano()))
 	hash := sha256.Sum256(b)
-	return identity(hash[:16])
+	return identity(hash[:len(identity{})])
 }
 
-// maxAhead is how far a row's time may lie ahead of NCP's own clock.
-const maxAhead = 5 * time.Minute
+// instant is a time in nanoseconds since 1970; 0 is none.
+type instant int64
 
-// Uncounted is the number of rows that cannot be counted, by reason.
-type Uncounted struct {
-	NoTime     int // seenTime is missing or cannot be read
-	FutureTime int // seenTime is more than 5 minutes ahead of NCP's clock
-}
-
-// Read collects the rows of one read of a history. A row may be added more
-// than once, as when rows shift from one page to the next.
-type Read struct {
-	entries   map[identity]entry
-	Uncounted Uncounted
-}
-
-type entry struct {
-	seen   time.Time
-	result Result
-}
-
-// Add takes the rows of one page. clock is NCP's clock when it gave them.
-func (r *Read) Add(rows []Row, clock time.Time) {
-	if r.entries == nil {
-		r.entries = make(map[identity]entry, len(rows))
+func instantOf(t time.Time) instant {
+	if t.IsZero() {
+		return 0
 	}
-	for _, row := range rows {
-		switch {
-		case row.SeenTime.IsZero():
-			r.Uncounted.NoTime++
-		case row.SeenTime.After(clock.Add(maxAhead)):
-			r.Uncounted.FutureTime++
-		default:
-			r.entries[row.identity()] = entry{seen: row.SeenTime, result: row.Result}
-		}
+	return instant(t.UnixNano())
+}
+
+func (i instant) time() time.Time {
+	if i == 0 {
+		return time.Time{}
 	}
+	return time.Unix(0, int64(i)).UTC()
+}
+
+// milliseconds rounds up, so that what is kept by it is kept too long rather
+// than too short.
+func (i instant) milliseconds() int64 {
+	const ms = int64(time.Millisecond)
+	return (int64(i) + ms - 1) / ms
 }
 
 // Totals is what was counted for one subject.
@@ -96,69 +84,104 @@ type Totals struct {
 // account is what the ledger keeps for one subject. It is a value: counting
 // makes the next one and leaves this one as it is, so that a count is taken
 // over as a whole or not at all.
-type account struct {
-	totals Totals
-	// watermark is the newest seenTime of all whole reads; zero before the first row.
-	watermark time.Time
-	// recent are the rows counted after the line, with their seenTime.
-	recent map[identity]time.Time
+type account struct { //nolint:recvcheck // add makes the next value, the others only look
+	count   [NumResults]uint64
+	newest  [NumResults]instant
+	created instant
+	// watermark is the newest seenTime of all whole reads.
+	watermark instant
+	// line is the time up to which rows are taken as counted already, as they
+	// are too old to be told apart: late-arrival before the watermark. It is
+	// kept, and never moves back, for a longer late-arrival must not bring rows
+	// to be counted again whose marks are gone.
+	line instant
+	// marks are the rows counted that are newer than the line, by identity: those
+	// of late-arrival, and of the time since the line moved last.
+	marks []mark
+	// gone is when the subject was first missing from NCP's list; 0 while it is
+	// on it.
+	gone instant
 }
 
-// line is the time up to which rows are taken as counted already, as they are
-// too old to be told apart by identity.
-func (a account) line(lateArrival time.Duration) time.Time {
-	if a.watermark.IsZero() {
-		return time.Time{}
+// mark is a counted row. It is 16 bytes, in memory and on disk.
+type mark struct {
+	id  identity
+	ago uint32 // milliseconds before the watermark, or that many and more
+}
+
+func compareMarks(a, b mark) int { return bytes.Compare(a.id[:], b.id[:]) }
+
+func (a *account) totals() Totals {
+	t := Totals{Count: a.count, Created: a.created.time()}
+	for i, newest := range a.newest {
+		t.Newest[i] = newest.time()
 	}
-	return a.watermark.Add(-lateArrival)
+	return t
 }
 
-// open makes the account of a subject from the first whole read of its history.
-func open(read *Read, options Options) account {
-	a := account{}.count(read, options.LateArrival)
-	a.totals.Created = options.Now()
+// knows says whether a row is counted already, or too old to be.
+func (a *account) knows(id identity, seen instant) bool {
+	return seen <= a.line || a.marked(id)
+}
+
+func (a *account) marked(id identity) bool {
+	_, found := slices.BinarySearchFunc(a.marks, mark{id: id}, compareMarks)
+	return found
+}
+
+// seenOf is when a marked row was seen, to the millisecond.
+func (a *account) seenOf(m mark) int64 { return a.watermark.milliseconds() - int64(m.ago) }
+
+// openAccount makes the account of a subject from the first whole read of its history.
+func openAccount(read *Read, options Options) account {
+	next, _ := account{}.add(read, options.LateArrival)
+	next.created = instantOf(options.Now())
 	if options.SkipInitialHistory {
-		a.totals.Count = [NumResults]uint64{}
-		return a
+		next.count = [NumResults]uint64{}
+		return next
 	}
 	for _, e := range read.entries {
-		if e.seen.Before(a.totals.Created) {
-			a.totals.Created = e.seen
-		}
+		next.created = min(next.created, e.seen)
 	}
-	return a
-}
-
-// count returns the account after a whole read.
-func (a account) count(read *Read, lateArrival time.Duration) account {
-	line := a.line(lateArrival)
-	fresh := make(map[identity]entry)
-	for id, e := range read.entries {
-		if _, counted := a.recent[id]; !counted && e.seen.After(line) {
-			fresh[id] = e
-		}
-	}
-	if len(fresh) == 0 {
-		return a
-	}
-	next := account{totals: a.totals, watermark: a.watermark, recent: maps.Clone(a.recent)}
-	if next.recent == nil {
-		next.recent = make(map[identity]time.Time, len(fresh))
-	}
-	for id, e := range fresh {
-		next.totals.Count[e.result]++
-		next.totals.Newest[e.result] = latest(next.totals.Newest[e.result], e.seen)
-		next.watermark = latest(next.watermark, e.seen)
-		next.recent[id] = e.seen
-	}
-	line = next.line(lateArrival)
-	maps.DeleteFunc(next.recent, func(_ identity, seen time.Time) bool { return !seen.After(line) })
 	return next
 }
 
-func latest(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
+// add returns the account after a whole read, and whether it differs.
+func (a account) add(read *Read, lateArrival time.Duration) (account, bool) {
+	var fresh []mark
+	next := a
+	for id, e := range read.entries {
+		if a.knows(id, e.seen) {
+			continue
+		}
+		next.count[e.result]++
+		next.newest[e.result] = max(next.newest[e.result], e.seen)
+		next.watermark = max(next.watermark, e.seen)
+		fresh = append(fresh, mark{id: id})
 	}
-	return a
+	if read.deep && next.watermark != 0 {
+		// Only a read that went to the line may move it: one that stopped before
+		// has not seen the rows that came late since.
+		next.line = max(a.line, next.watermark-instant(lateArrival))
+	}
+	if len(fresh) == 0 && next.line == a.line {
+		return a, false
+	}
+	// All ages are told from the new watermark, and marks behind the new line
+	// are done with.
+	now, oldest := next.watermark.milliseconds(), int64(next.line)/int64(time.Millisecond)
+	next.marks = make([]mark, 0, len(a.marks)+len(fresh))
+	keep := func(id identity, seen int64) {
+		if seen >= oldest {
+			next.marks = append(next.marks, mark{id: id, ago: uint32(min(now-seen, math.MaxUint32))}) //nolint:gosec // never before seen
+		}
+	}
+	for _, m := range a.marks {
+		keep(m.id, a.seenOf(m))
+	}
+	for _, m := range fresh {
+		keep(m.id, read.entries[m.id].seen.milliseconds())
+	}
+	slices.SortFunc(next.marks, compareMarks)
+	return next, true
 }

@@ -9,23 +9,24 @@ type statuses struct {
 	changes map[string]uint64
 }
 
-// count returns the statuses after a whole answer. The first one is the
-// baseline: what it holds changed before anybody looked.
-func (s statuses) count(current map[string]string) statuses {
-	next := statuses{last: maps.Clone(current), changes: maps.Clone(s.changes)}
-	if next.last == nil {
-		next.last = make(map[string]string)
+// add returns the statuses after a whole answer, and whether they differ. The
+// first answer is the baseline: what it holds changed before anybody looked.
+func (s statuses) add(current map[string]string) (statuses, bool) {
+	if s.last != nil && maps.Equal(s.last, current) {
+		return s, false
+	}
+	next := statuses{last: make(map[string]string, len(current)), changes: maps.Clone(s.changes)}
+	maps.Copy(next.last, current)
+	if s.last == nil {
+		return next, true
 	}
 	if next.changes == nil {
 		next.changes = make(map[string]uint64)
-	}
-	if s.last == nil {
-		return next
 	}
 	for certificate, status := range current {
 		if before, known := s.last[certificate]; !known || before != status {
 			next.changes[status]++
 		}
 	}
-	return next
+	return next, true
 }
