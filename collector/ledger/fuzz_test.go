@@ -19,7 +19,7 @@ func anAccount(t *rapid.T) account {
 	}
 	for range rapid.IntRange(0, 20).Draw(t, "marks") {
 		m := mark{ago: rapid.Uint32().Draw(t, "ago")}
-		copy(m.id[:], rapid.SliceOfN(rapid.Byte(), 12, 12).Draw(t, "id"))
+		copy(m.id[:], rapid.SliceOfN(rapid.Byte(), 6, 6).Draw(t, "id"))
 		a.marks = append(a.marks, m)
 	}
 	slices.SortFunc(a.marks, compareMarks)

@@ -237,10 +237,14 @@ func (r *reader) mayStop(rows []seenRow, total int, oldest instant) bool {
 	}
 	// The rows of the ledger that belong between the newest and these must all
 	// have come: else the order is not what it seemed.
-	for _, m := range a.marks {
-		if _, came := r.read.entries[m.id]; !came && a.seenOf(m) > oldest.milliseconds() {
-			return false
+	came := 0
+	for id, e := range r.read.entries {
+		if e.seen.milliseconds() > oldest.milliseconds() && a.marked(id, e.seen) {
+			came++
 		}
+	}
+	if came < a.newer(oldest.milliseconds()) {
+		return false
 	}
 	if oldest <= a.line {
 		r.read.deep = true

@@ -7,13 +7,15 @@ import (
 	"fmt"
 	"hash/crc32"
 	"maps"
+	"math"
 	"slices"
 )
 
 // Records are written as a format byte, integers and texts of variable length,
 // and a checksum over all of it and the key that it is kept under.
 //
-// An account takes at most 100 bytes and 16 for each mark.
+// An account takes at most 100 bytes and 11 for each mark; those of a busy hour
+// take 8.
 
 const recordFormat = 1
 
@@ -112,14 +114,21 @@ func encodeAccount(key string, a *account) []byte {
 		b = binary.AppendVarint(b, int64(t))
 	}
 	b = binary.AppendUvarint(b, uint64(len(a.marks)))
+	ago := uint32(0)
 	for _, m := range a.marks {
+		b = binary.AppendUvarint(b, uint64(m.ago-ago))
 		b = append(b, m.id[:]...)
-		b = binary.BigEndian.AppendUint32(b, m.ago)
+		ago = m.ago
 	}
 	return seal(key, b)
 }
 
-const markBytes = 16
+// The least and the most that a mark takes: its id, and its distance from the
+// mark before it.
+const (
+	minMarkBytes = 6 + 1
+	markBytes    = 6 + binary.MaxVarintLen32
+)
 
 func decodeAccount(key string, record []byte) (account, error) {
 	f, err := unseal(key, record)
@@ -135,16 +144,22 @@ func decodeAccount(key string, record []byte) (account, error) {
 		*t = f.instant()
 	}
 	n := f.uint()
-	if n > uint64(len(f.rest))/markBytes {
+	if n > uint64(len(f.rest))/minMarkBytes {
 		f.fail("marks are missing")
 		n = 0
 	}
 	if n > 0 {
 		a.marks = make([]mark, n)
 	}
+	ago := uint64(0)
 	for i := range a.marks {
-		b := f.bytes(markBytes)
-		a.marks[i] = mark{id: identity(b), ago: binary.BigEndian.Uint32(b[len(identity{}):])}
+		ago += f.uint()
+		id := f.bytes(uint64(len(mark{}.id)))
+		if f.err != nil || ago > math.MaxUint32 {
+			f.fail("a mark is older than any")
+			break
+		}
+		a.marks[i] = mark{ago: uint32(ago), id: [6]byte(id)}
 	}
 	if !slices.IsSortedFunc(a.marks, compareMarks) {
 		f.fail("marks are not in order")
