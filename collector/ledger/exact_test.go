@@ -299,3 +299,37 @@ func TestCallsOfAQuietScrape(t *testing.T) {
 		}
 	}
 }
+
+// A row that comes almost late-arrival late, hidden at first because another was
+// dropped at the same time, is counted by the next deep read, however far the
+// newest rows have moved on meanwhile.
+func TestLateRowsOutliveShallowReads(t *testing.T) {
+	h := &history{order: newestFirst, clamp: 2, now: epoch()}
+	at := func(minutes float64) time.Time { return epoch().Add(time.Duration(minutes * float64(time.Minute))) }
+	add := func(serial string, seen time.Time) { h.add(Row{SerialNumber: serial, SeenTime: seen}) }
+	for i := range 10 {
+		add("old "+strconv.Itoa(i), at(-200-float64(i)))
+		add("recent "+strconv.Itoa(i), at(-float64(i)))
+	}
+	l := New(Options{LateArrival: time.Hour, Now: func() time.Time { return h.now }})
+	scrape := func(want uint64) {
+		t.Helper()
+		read, err := l.Plan("s").Read(t.Context(), h, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Apply("s", read)
+		l.Commit()
+		if totals, _ := l.Totals("s"); totals.Count[Success] != want {
+			t.Errorf("%d rows are counted, want %d", totals.Count[Success], want)
+		}
+	}
+	scrape(20)
+	h.now = at(10)
+	add("late", at(-58)) // it came within two minutes of the first read
+	h.trim(1)
+	add("new", at(10))
+	scrape(21) // too shallow for the late one
+	h.now = at(16)
+	scrape(22)
+}
