@@ -54,7 +54,7 @@ $(GOLANGCI):
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (10s), and the ledger's property for long
-	go test -run '^TestExactWhateverHappens$$' -rapid.checks 20000 ./collector/ledger/
+	go test ./collector/ledger/ -run '^TestExactWhateverHappens$$' -rapid.checks 20000
 	@set -e; for p in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
