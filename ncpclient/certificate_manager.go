@@ -52,7 +52,8 @@ func parseValidationStatus(s string) ValidationStatus {
 }
 
 // CertificateChange is the present state of a certificate whose validation
-// status changed inside the window.
+// status changed inside the window. Both ids are empty if the row has none that
+// can be used: one such row must not hide the others.
 type CertificateChange struct {
 	OrderID       string // orders[].orderId
 	CertificateID string // orders[].certificateId, with all its digits
@@ -112,7 +113,7 @@ func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChan
 				CertificateID text `json:"certificateId"`
 				Status        text `json:"status"`
 			}
-			if err := d.Decode(&row); err != nil {
+			if err := decodeRow(d, &row); err != nil {
 				return err
 			}
 			change := CertificateChange{
@@ -120,8 +121,8 @@ func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChan
 				CertificateID: string(row.CertificateID),
 				Status:        parseValidationStatus(string(row.Status)),
 			}
-			if !usableID(change.OrderID) || !usableID(change.CertificateID) {
-				return errors.New("a row has no usable orderId or certificateId")
+			if !UsableID(change.OrderID) || !UsableID(change.CertificateID) {
+				change.OrderID, change.CertificateID = "", ""
 			}
 			changes = append(changes, change)
 			return nil

@@ -98,7 +98,7 @@ func (s *serverRole) ask(ctx context.Context) (Keys, time.Time, error) {
 	}
 	id, _, _ := strings.Cut(strings.TrimSpace(string(role)), "\n")
 	id = strings.TrimSpace(id)
-	if !usableID(id) {
+	if !UsableID(id) {
 		return Keys{}, time.Time{}, errors.New("the metadata service names no role: attach one to this server")
 	}
 	body, err := s.get(ctx, path+"/"+url.PathEscape(id))

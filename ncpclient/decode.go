@@ -129,8 +129,9 @@ func plausible(t time.Time) time.Time {
 // maxIDBytes bounds an id: it becomes a label and part of a URL.
 const maxIDBytes = 256
 
-// usableID says whether an id can stand in a label and in a path.
-func usableID(id string) bool {
+// UsableID says whether an id of NCP can stand in a label and in a path: it is
+// printable, on one line, not too long and no step in a path.
+func UsableID(id string) bool {
 	return id != "" && len(id) <= maxIDBytes && id != "." && id != ".." && cleanText(id, maxIDBytes) == id
 }
 

@@ -160,12 +160,12 @@ func TestLenientFields(t *testing.T) {
 func TestUsableID(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"410", "c2dea79b-0000-0000-0000-c162618da17d", "a/b", "a b", "...", "한글", strings.Repeat("x", 256)} {
-		if !usableID(id) {
+		if !UsableID(id) {
 			t.Errorf("%q is refused", id)
 		}
 	}
 	for _, id := range []string{"", ".", "..", " a", "a  b", "a\tb", "\x00", "\xff", "\ufffd", "\u202e", strings.Repeat("x", 257)} {
-		if usableID(id) {
+		if UsableID(id) {
 			t.Errorf("%q is taken", id)
 		}
 	}

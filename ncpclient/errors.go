@@ -35,6 +35,7 @@ const (
 	ErrMalformedAnswer Reason = "the answer is not what this API documents: check that the base URL leads to NCP and not to a proxy's page"
 	ErrTooLarge        Reason = "the answer is too large to be right"
 	ErrUnreachable     Reason = "NCP cannot be reached: check the network, DNS, proxy (HTTPS_PROXY), TLS and the base URL"
+	ErrLimited         Reason = "the time was over while the request waited for our own limits of requests in flight and a second: raise them, ask for less, or give it more time"
 	ErrTimeout         Reason = "NCP did not answer in time"
 	ErrCredentials     Reason = "there are no usable keys"
 )
@@ -124,7 +125,10 @@ func (e *Error) temporary() bool {
 // newTransportError makes the error of a request that got no whole answer.
 func newTransportError(err error) *Error {
 	var credentials *credentialsError
+	var limited *limitError
 	switch {
+	case errors.As(err, &limited):
+		return &Error{Reason: ErrLimited, err: err}
 	case errors.As(err, &credentials):
 		return &Error{Reason: ErrCredentials, err: err}
 	case errors.Is(err, errBodyTooLarge):

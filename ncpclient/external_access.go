@@ -80,7 +80,7 @@ func (c *ExternalAccess) SubjectsPage(ctx context.Context, number, size int) (Pa
 // /subjects/{subjectId}/credentials). A first page that the server refuses for
 // its size is asked for again with DefaultPageSize.
 func (c *ExternalAccess) CredentialsPage(ctx context.Context, subjectID string, number, size int) (Page[Credential], error) {
-	if !usableID(subjectID) {
+	if !UsableID(subjectID) {
 		return Page[Credential]{}, fmt.Errorf("%q cannot be a subject id", cleanText(subjectID, maxToken))
 	}
 	return getPage(ctx, c, OpCredentials, []string{"subjects", subjectID, "credentials"}, number, size, decodeCredential)
@@ -204,7 +204,7 @@ func decodeSubject(d *json.Decoder) (Subject, error) {
 		return Subject{}, err
 	}
 	id := string(row.SubjectID)
-	if !usableID(id) {
+	if !UsableID(id) {
 		id = ""
 	}
 	return Subject{

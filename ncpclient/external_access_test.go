@@ -301,7 +301,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	rows, err := all(externalAccessAt(t, sim.URL()).Subjects(ctx, 20))
-	wantReason(t, err, ErrTimeout)
+	wantReason(t, err, ErrLimited)
 	if len(rows) != 0 {
 		t.Errorf("%d rows", len(rows))
 	}

@@ -61,7 +61,7 @@ func (a *api) withRetries(ctx context.Context, c *call, attempt func() error) er
 		}
 		var e *Error
 		isAPIError := errors.As(err, &e)
-		if last != nil && isAPIError && e.Reason == ErrTimeout && (ctx.Err() != nil || !e.temporary()) {
+		if last != nil && isAPIError && (e.Reason == ErrTimeout || e.Reason == ErrLimited) && (ctx.Err() != nil || !e.temporary()) {
 			// The deadline ended the retry; what it retried says more.
 			return struct{}{}, backoff.Permanent(last)
 		}

@@ -241,7 +241,7 @@ func TestWaitsEndWithTheCall(t *testing.T) {
 				start := time.Now()
 				_, err := api.RecentChanges(ctx, time.Hour)
 				took := time.Since(start)
-				wantReason(t, err, ErrTimeout)
+				wantReason(t, err, ErrLimited)
 				if took != tt.took || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), tt.says) {
 					t.Errorf("after %s, want %s: %v", took, tt.took, err)
 				}
