@@ -93,7 +93,8 @@ func (c change) and(later change) change {
 type store interface {
 	// load returns all that was written.
 	load() (contents, error)
-	// write adds a change, as a whole or not at all.
+	// write adds a change, as a whole or not at all. With an empty one it only
+	// says whether it could.
 	write(change) error
 	close() error
 }
@@ -239,9 +240,10 @@ func (l *Ledger) Listed(subjectIDs []string) {
 
 // ApplyStatuses counts the certificates that are not in the state in which
 // they were last seen. current is the whole answer: the status of each
-// certificate in the window, by a key of the caller's. The counts show with the
-// next Commit.
-func (l *Ledger) ApplyStatuses(current map[string]string) {
+// certificate in the window, by a key of the caller's. scope names the window:
+// the first answer with another is a baseline again, as certificates come into
+// a wider window that did not change. The counts show with the next Commit.
+func (l *Ledger) ApplyStatuses(scope string, current map[string]string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.statuses
@@ -250,7 +252,7 @@ func (l *Ledger) ApplyStatuses(current map[string]string) {
 			before = *c.statuses
 		}
 	}
-	if next, changed := before.add(current); changed {
+	if next, changed := before.add(scope, current); changed {
 		l.staged.statuses = &next
 	}
 }
@@ -266,7 +268,7 @@ func (l *Ledger) Commit() {
 	l.mu.Unlock()
 
 	var err error
-	if l.store != nil && !unkept.empty() {
+	if l.store != nil {
 		err = l.store.write(unkept)
 	}
 
@@ -323,6 +325,12 @@ func (l *Ledger) StatusChanges(status string) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.statuses.changes[status]
+}
+
+// Begun says whether the ledger is a new one on disk.
+func (l *Ledger) Begun() bool {
+	f, onDisk := l.store.(*file)
+	return onDisk && f.begun
 }
 
 // Since is when this ledger was begun. It moves when a ledger is lost.

@@ -239,7 +239,7 @@ func TestStatusChanges(t *testing.T) {
 		{"1": "normal", "2": "normal", "3": "ongoing"}, // 2 entered again
 		{},
 	} {
-		l.ApplyStatuses(look)
+		l.ApplyStatuses("24h", look)
 		l.Commit()
 	}
 	got := map[string]uint64{"normal": l.StatusChanges("normal"), "ongoing": l.StatusChanges("ongoing"), "unknown": l.StatusChanges("unknown")}
@@ -250,8 +250,8 @@ func TestStatusChanges(t *testing.T) {
 
 func TestStatusChangesFromAnEmptyBaseline(t *testing.T) {
 	l := newLedger(false)
-	l.ApplyStatuses(nil)
-	l.ApplyStatuses(map[string]string{"1": "ongoing"})
+	l.ApplyStatuses("24h", nil)
+	l.ApplyStatuses("24h", map[string]string{"1": "ongoing"})
 	l.Commit()
 	if got := l.StatusChanges("ongoing"); got != 1 {
 		t.Errorf("%d changes, want 1: an empty first look is a baseline too", got)

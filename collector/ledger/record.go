@@ -172,6 +172,7 @@ func encodeStatuses(key string, s *statuses) []byte {
 	if s.last != nil {
 		b[1] = 1
 	}
+	b = appendText(b, s.scope)
 	b = binary.AppendUvarint(b, uint64(len(s.changes)))
 	for _, status := range slices.Sorted(maps.Keys(s.changes)) {
 		b = appendText(b, status)
@@ -192,6 +193,7 @@ func decodeStatuses(key string, record []byte) (statuses, error) {
 	}
 	var s statuses
 	looked := f.bytes(1)
+	s.scope = f.text()
 	if n := f.uint(); n > 0 {
 		s.changes = make(map[string]uint64)
 		for range min(n, uint64(len(f.rest))) {

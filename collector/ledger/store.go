@@ -84,51 +84,95 @@ const (
 )
 
 // file is a ledger on disk.
-type file struct{ db *bolt.DB }
+type file struct {
+	db    *bolt.DB
+	path  string
+	info  os.FileInfo // of the file that is open
+	begun bool        // it was made by this process
+}
 
 // openFile opens a ledger, or begins one where there is none.
 func openFile(path, site string, now time.Time) (*file, error) {
+	unusable := func(err error) error { return &FileError{Path: path, Problem: ErrUnusable, err: err} }
+	f := &file{path: path}
 	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, &FileError{Path: path, Problem: ErrUnusable, err: err}
-	case info.IsDir():
-		return nil, &FileError{Path: path, Problem: ErrUnusable, err: errors.New("it is a directory")}
-	case info.Size() > 0:
-		if err := inspect(path, site, info.Size()); err != nil {
-			return nil, err
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := create(path, site, now); err != nil {
+			return nil, unusable(err)
 		}
+		f.begun = true
+		info, err = os.Stat(path)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, &FileError{Path: path, Problem: ErrUnusable, err: err}
+	switch {
+	case err != nil:
+		return nil, unusable(err)
+	case info.IsDir():
+		return nil, unusable(errors.New("it is a directory"))
+	case info.Mode().IsRegular() && info.Size() == 0:
+		return nil, &FileError{Path: path, Problem: ErrDamaged, err: errors.New("it is empty")}
 	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{
+	if err := inspect(path, site, info.Size()); err != nil {
+		return nil, err
+	}
+	if f.db, err = bolt.Open(path, 0o600, boltOptions()); err != nil {
+		return nil, openError(path, err)
+	}
+	f.db.AllocSize = growBy
+	if f.info, err = os.Stat(path); err != nil {
+		_ = f.db.Close() // the error that matters is the first
+		return nil, unusable(err)
+	}
+	return f, nil
+}
+
+func boltOptions() *bolt.Options {
+	return &bolt.Options{
 		Timeout: lockTimeout,
 		// The list of free pages is made from the tree, which was inspected, and
 		// not taken from a page that nothing vouches for.
 		NoFreelistSync: true,
 		FreelistType:   bolt.FreelistMapType,
 		NoStatistics:   true,
-	})
+	}
+}
+
+// create makes a new ledger under another name and gives it its own when it is
+// whole: half a file, as a full disk leaves it, would stop every start to come.
+func create(path, site string, now time.Time) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	half := path + ".new"
+	if err := os.Remove(half); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	defer func() { _ = os.Remove(half) }() // it has another name by now, or is of no use
+	db, err := bolt.Open(half, 0o600, boltOptions())
 	if err != nil {
-		return nil, openError(path, err)
+		return err
 	}
-	db.AllocSize = growBy
-	f := &file{db: db}
-	begun := false
-	err = db.View(func(tx *bolt.Tx) error {
-		begun = tx.Bucket([]byte(bucketMeta)) != nil
-		return nil
-	})
-	if err == nil && !begun {
-		err = db.Update(func(tx *bolt.Tx) error { return begin(tx, site, now) })
+	err = db.Update(func(tx *bolt.Tx) error { return begin(tx, site, now) })
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
 	}
+	// Unlike a rename, a link never takes the place of a file that somebody else
+	// has made meanwhile; but not every file system has links.
+	if err := os.Link(half, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return os.Rename(half, path)
+	}
+	return nil
+}
+
+// check finds out whether the file is still the one at its path.
+func (f *file) check() error {
+	info, err := os.Stat(f.path)
 	if err != nil {
-		_ = db.Close() // the error that matters is the first
-		return nil, &FileError{Path: path, Problem: ErrUnusable, err: err}
+		return err
 	}
-	return f, nil
+	if !os.SameFile(info, f.info) {
+		return errors.New("another file has taken its place")
+	}
+	return nil
 }
 
 // begin writes the frame of a new ledger.
@@ -255,13 +299,6 @@ func inspect(path, site string, size int64) (err error) {
 		if err := pages.check(uint64(tx.Cursor().Bucket().RootPage()), nil, nil); err != nil {
 			return damaged(err)
 		}
-		if first, _ := tx.Cursor().First(); first == nil {
-			// The process that made it was ended before it wrote anything.
-			if err := pages.checkNew(); err != nil {
-				return damaged(err)
-			}
-			return nil
-		}
 		if problem := frameProblem(tx, site); problem != nil {
 			problem.Path = path
 			return problem
@@ -340,6 +377,9 @@ func (f *file) load() (contents, error) {
 }
 
 func (f *file) write(c change) error {
+	if err := f.check(); err != nil || c.empty() {
+		return err
+	}
 	return f.db.Update(func(tx *bolt.Tx) error {
 		all := binary.BigEndian.Uint64(tx.Bucket([]byte(bucketMeta)).Get([]byte(keySum)))
 		for id, a := range c.accounts {

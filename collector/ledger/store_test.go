@@ -124,7 +124,7 @@ func aFile(t testing.TB) (path string, states map[string]bool) {
 				}
 			}
 		}))
-		l.ApplyStatuses(map[string]string{"1": "normal", "2": strconv.Itoa(round)})
+		l.ApplyStatuses("24h", map[string]string{"1": "normal", "2": strconv.Itoa(round)})
 		l.Commit()
 		states[fingerprint(l)] = true
 	}
@@ -143,8 +143,8 @@ func TestReopenKeepsAll(t *testing.T) {
 	l.Apply("s", read(row(1, "a", Success), row(time.Hour, "b", Failure), row(2*time.Hour, "c", Unknown)))
 	l.Apply("empty", read())
 	l.Apply("gone", read(row(time.Minute, "a", Failure)))
-	l.ApplyStatuses(map[string]string{"1": "ongoing", "2": "normal"})
-	l.ApplyStatuses(map[string]string{"1": "normal"})
+	l.ApplyStatuses("24h", map[string]string{"1": "ongoing", "2": "normal"})
+	l.ApplyStatuses("24h", map[string]string{"1": "normal"})
 	l.Commit()
 	l.Listed([]string{"s", "empty"})
 	l.Commit()
@@ -209,7 +209,7 @@ func TestNothingIsWrittenWhenNothingChanged(t *testing.T) {
 	scrape := func() {
 		l.Listed([]string{"s"})
 		l.Apply("s", read(row(1, "a", Success), row(time.Hour, "b", Failure)))
-		l.ApplyStatuses(map[string]string{"1": "normal"})
+		l.ApplyStatuses("24h", map[string]string{"1": "normal"})
 		l.Commit()
 	}
 	scrape()
@@ -224,7 +224,7 @@ func TestNothingIsWrittenWhenNothingChanged(t *testing.T) {
 	for i := range 100 {
 		l.Apply(strconv.Itoa(i), read(row(1, "a", Success)))
 	}
-	l.ApplyStatuses(map[string]string{"1": "ongoing"})
+	l.ApplyStatuses("24h", map[string]string{"1": "ongoing"})
 	l.Commit()
 	if got := txid() - id; got != 1 {
 		t.Errorf("100 subjects and the certificates took %d transactions, want 1", got)
@@ -360,25 +360,45 @@ func TestUnusablePaths(t *testing.T) {
 	}
 }
 
-// A file in which nothing was ever written is a new ledger: a process that was
-// ended right after it made the file leaves one.
-func TestNewFiles(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ledger.db")
-	open := func(name string) {
-		t.Helper()
+// A ledger gets its name when it is whole: neither a process that is ended while
+// it makes one nor a full disk leaves a file that stops the next start.
+func TestNewFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "below", "ledger.db")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, path+".new", []byte("half a file"))
+	for i, begun := range []bool{true, false} {
 		l, err := Open(path, testOptions())
 		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+			t.Fatal(err)
 		}
-		if len(l.accounts) > 0 || !l.Since().Equal(testOptions().Now()) {
-			t.Errorf("%s: it is not new", name)
+		if l.Begun() != begun || len(l.accounts) > 0 || !l.Since().Equal(testOptions().Now()) {
+			t.Errorf("open %d: begun %v, %d accounts, since %s", i, l.Begun(), len(l.accounts), l.Since())
 		}
 		mustClose(t, l)
-		mustClose(t, mustOpen(t, path, testOptions()))
 	}
-	open("no file")
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Errorf("the directory holds %v (%v), want the ledger alone", entries, err)
+	}
+}
+
+// A file that is there but holds no ledger is not taken for a new one: it may
+// have been one.
+func TestEmptyFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	refused := func(name string) {
+		t.Helper()
+		before := mustRead(t, path)
+		if _, err := Open(path, testOptions()); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: error %v, want %q", name, err, ErrDamaged)
+		}
+		if !bytes.Equal(before, mustRead(t, path)) {
+			t.Errorf("%s was changed", name)
+		}
+	}
 	mustWrite(t, path, nil)
-	open("an empty file")
+	refused("an empty file")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -389,23 +409,40 @@ func TestNewFiles(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	fresh := mustRead(t, path)
-	open("a file without buckets")
+	refused("a file without buckets")
+}
 
-	// But not one that is damaged.
-	for page := range len(fresh) / pageSize {
-		damaged := bytes.Clone(fresh)
-		clear(damaged[page*pageSize : (page+1)*pageSize])
-		mustWrite(t, path, damaged)
-		l, err := Open(path, testOptions())
-		if err == nil { // one of the two meta pages is enough
-			if page > 1 || len(l.accounts) > 0 {
-				t.Errorf("page %d of a new file is zeroed, and it was opened", page)
-			}
-			mustClose(t, l)
-			continue
-		}
-		checkRefusal(t, path, err, damaged, ErrDamaged)
+// A file that is moved away while it is open is no longer on disk; once it is
+// back, all that was counted meanwhile is.
+func TestMovedAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := mustOpen(t, path, testOptions())
+	l.Apply("s", read(row(1, "a", Success)))
+	l.Commit()
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	l.Commit() // nothing is new, and yet it shows
+	if l.Persistent() {
+		t.Error("a ledger without a file is said to be on disk")
+	}
+	l.Apply("s", read(row(2, "b", Success)))
+	l.Commit()
+	if got := counts(t, l); got[Success] != 2 || l.Persistent() {
+		t.Errorf("%d rows are counted, persistent: %v", got[Success], l.Persistent())
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	l.Commit()
+	if !l.Persistent() {
+		t.Error("the file is back, and the ledger is not said to be on disk")
+	}
+	mustClose(t, l)
+	l = mustOpen(t, path, testOptions())
+	defer mustClose(t, l)
+	if got := counts(t, l); got[Success] != 2 {
+		t.Errorf("%d rows are on disk, want 2", got[Success])
 	}
 }
 

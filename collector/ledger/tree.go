@@ -26,9 +26,8 @@ const (
 	pageHead    = 16
 	elementSize = 16
 
-	branchPage   = 0x01
-	leafPage     = 0x02
-	freelistPage = 0x10
+	branchPage = 0x01
+	leafPage   = 0x02
 
 	bucketElement = 0x01 // a leaf's element that is a bucket
 	bucketHead    = 16   // its root page, and a sequence
@@ -157,18 +156,4 @@ func elementsOf(page []byte) ([]element, error) {
 		e.key, e.value = rest[begin:begin+keySize], rest[begin+keySize:begin+keySize+valueSize]
 	}
 	return elements, nil
-}
-
-// checkNew checks a file that holds nothing: that it is as bbolt makes it, with
-// an empty list of free pages, and no more than that.
-func (t *tree) checkNew() error {
-	head := make([]byte, pageHead)
-	if err := t.read(2, head); err != nil {
-		return err
-	}
-	kind, count := binary.NativeEndian.Uint16(head[8:]), binary.NativeEndian.Uint16(head[10:])
-	if t.pages != 4 || binary.NativeEndian.Uint64(head) != 2 || kind != freelistPage || count != 0 {
-		return fmt.Errorf("%w: nothing is in it, but it is not new", errTree)
-	}
-	return nil
 }
