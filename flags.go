@@ -179,8 +179,8 @@ func parse(app *kingpin.Application, s *settings, args []string, env func(string
 	s.telemetryPath = strings.TrimRight(s.telemetryPath, "/")
 	for i, id := range s.subjects {
 		s.subjects[i] = strings.TrimSpace(id)
-		if s.subjects[i] == "" {
-			return errors.New("--collector.external-access.subject must be the id of a subject, not empty (see --help)")
+		if !ncpclient.UsableID(s.subjects[i]) {
+			return fmt.Errorf("--collector.external-access.subject is %q, which cannot be the id of a subject (see --help)", id)
 		}
 	}
 	if (s.accessKeyFile == "") != (s.secretKeyFile == "") {
@@ -257,7 +257,7 @@ func duration(app *kingpin.Application, flag, help, value string, target *time.D
 		return d, err
 	}
 	app.Flag(flag, help).Default(value).
-		SetValue(check(target, flag, parse, fmt.Sprintf("a duration from %s to %s, such as 500ms, 10s or 1h", least, most)))
+		SetValue(check(target, flag, parse, fmt.Sprintf("a duration from %s to %s, such as 90s or 1h", model.Duration(least), model.Duration(most))))
 }
 
 var errOutside = errors.New("outside of what is allowed")

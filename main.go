@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -125,14 +126,17 @@ func openLedger(s *settings, site string, logger log.Logger) (*ledger.Ledger, er
 		LateArrival:        s.lateArrival,
 		SkipInitialHistory: s.initialHistory == initialHistorySkip,
 		Now:                time.Now,
-		Site:               site,
+		Site:               strings.TrimRight(site, "/"),
 		Kept: func(err error) {
 			if err != nil {
-				_ = level.Error(logger).Log("msg", "The ledger cannot be written: counting goes on in memory, and what is counted from now on is lost with the process", "file", s.stateFile.path, "err", err)
+				_ = level.Error(logger).Log("msg", "The ledger cannot be written: counting goes on in memory, and what is counted from now on is not safe until it can", "file", s.stateFile.path, "err", err)
 				return
 			}
 			_ = level.Info(logger).Log("msg", "The ledger can be written again, and is complete", "file", s.stateFile.path)
 		},
+	}
+	if s.demo {
+		options.Site = "demo" // its address is another each time
 	}
 	if s.demo && !s.stateFile.given || s.stateFile.path == "" {
 		_ = level.Info(logger).Log("msg", "Counting in memory: counters begin anew with each start")
@@ -146,6 +150,10 @@ func openLedger(s *settings, site string, logger log.Logger) (*ledger.Ledger, er
 	if err != nil {
 		return nil, fmt.Errorf("--state.file: %w", err)
 	}
-	_ = level.Info(logger).Log("msg", "Counting goes on from the ledger", "file", s.stateFile.path, "counting_since", l.Since().UTC().Format(time.RFC3339))
+	msg := "Counting goes on from the ledger"
+	if l.Begun() {
+		msg = "Counting begins with a new ledger"
+	}
+	_ = level.Info(logger).Log("msg", msg, "file", s.stateFile.path, "counting_since", l.Since().UTC().Format(time.RFC3339))
 	return l, nil
 }

@@ -2,6 +2,8 @@ package collector
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -89,14 +91,23 @@ func (c *CertificateManager) Update(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	all := len(changes)
+	changes = slices.DeleteFunc(changes, func(c ncpclient.CertificateChange) bool { return c.OrderID == "" })
+	if all > 0 && len(changes) == 0 {
+		// To take this for an answer would say that all is well.
+		return fmt.Errorf("none of the %d changed certificates that NCP lists has usable ids", all)
+	}
 	certificates := distinct(changes)
 	current := make(map[string]string, len(certificates))
 	for cert, status := range certificates {
 		current[cert.orderID+"/"+cert.certificateID] = string(status)
 	}
-	c.ledger.ApplyStatuses(current)
+	c.ledger.ApplyStatuses(c.options.Window.String(), current)
 	c.ledger.Commit()
 	c.set(certificates)
+	if nameless := all - len(changes); nameless > 0 {
+		return fmt.Errorf("%d of the %d changed certificates that NCP lists have no usable ids and are not shown", nameless, all)
+	}
 	return nil
 }
 

@@ -123,3 +123,21 @@ func TestOnlyTheWindowIsAskedFor(t *testing.T) {
 		}
 	}
 }
+
+// One row that cannot be shown hides no other, but the scrape was not whole.
+func TestCertificatesWithoutIDs(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	answer := func(orders string) {
+		w.SetFault(ncptest.ForOp(ncptest.RecentChanges, ncptest.Raw(200, "application/json", `{"returnCode":"0","orders":[`+orders+`]}`)))
+	}
+	answer(`{"orderId":"1","certificateId":2,"status":"Validation timed out"},{"orderId":"5","certificateId":null,"status":"Ongoing"},"junk"`)
+	s := w.scrape(t)
+	wantValue(t, s, 0, successFamily, "collector", "certificate_manager")
+	wantValue(t, s, 1, changedFamily, "status", "validation_timed_out")
+	wantValue(t, s, 0, changedFamily, "status", "ongoing")
+
+	answer(`"junk"`) // to take this for an answer would say that all is well
+	s = w.scrape(t)
+	wantValue(t, s, 0, successFamily, "collector", "certificate_manager")
+	wantAbsent(t, s, changedFamily)
+}

@@ -150,6 +150,7 @@ func (c *ExternalAccess) Update(ctx context.Context) error {
 		return fmt.Errorf("none of the %d subjects that NCP lists has a usable id", nameless)
 	}
 	c.watch(list)
+	c.longestWaitingFirst(list)
 	// What was read of the others is kept even if the deadline cuts some off.
 	defer c.ledger.Commit()
 
@@ -239,6 +240,16 @@ func (c *ExternalAccess) watch(list []ncpclient.Subject) {
 	}
 	c.watched, c.listed = watched, true
 	c.ledger.Listed(slices.Collect(maps.Keys(watched)))
+}
+
+// longestWaitingFirst gives every subject its turn when there are more than one
+// scrape has time for.
+func (c *ExternalAccess) longestWaitingFirst(list []ncpclient.Subject) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	slices.SortStableFunc(list, func(a, b ncpclient.Subject) int {
+		return c.watched[a.ID].refreshed.Compare(c.watched[b.ID].refreshed)
+	})
 }
 
 // read reads what is new in the history of one subject and has it counted.

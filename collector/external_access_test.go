@@ -402,3 +402,43 @@ func faultTimeout(fault string) time.Duration {
 	}
 	return 30 * time.Second
 }
+
+// With more subjects than a scrape has time for, those that waited longest are
+// read first, so that each gets its turn.
+func TestTheLongestWaitingIsReadFirst(t *testing.T) {
+	w := newWorld(t, worldOptions{concurrency: 1})
+	var ids []string
+	for i := range 9 {
+		ids = append(ids, fmt.Sprintf("s%d", i))
+	}
+	put(w.Server, ids...)
+	w.scrape(t)
+	// From now on three subjects can be read in a scrape.
+	var mu sync.Mutex
+	var left int
+	seen := make(map[string]int)
+	w.SetFault(func(r ncptest.Request) http.Handler {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Op != ncptest.Credentials {
+			return nil
+		}
+		if left == 0 {
+			return ncptest.EmptyBody(504)
+		}
+		left--
+		seen[r.SubjectID]++
+		return nil
+	})
+	for range 3 {
+		mu.Lock()
+		left = 3
+		mu.Unlock()
+		w.scrape(t)
+	}
+	for _, id := range ids {
+		if seen[id] != 1 {
+			t.Errorf("%s was read %d times in three scrapes of three subjects, want once: %v", id, seen[id], seen)
+		}
+	}
+}

@@ -35,7 +35,9 @@ type worldOptions struct {
 	pageSize int
 	perCert  bool
 	timeout  time.Duration // of one request
-	watch    *stopwatch    // measures the calls to NCP, if not nil
+	// concurrency is how many subjects are read side by side; 0 is 10.
+	concurrency int
+	watch       *stopwatch // measures the calls to NCP, if not nil
 }
 
 func newWorld(t testing.TB, o worldOptions) *world {
@@ -65,6 +67,9 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	if o.pageSize == 0 {
 		o.pageSize = 100
 	}
+	if o.concurrency == 0 {
+		o.concurrency = 10
+	}
 	var changes RecentChangesClient = cm
 	var subjects SubjectsClient = ea
 	if o.watch != nil {
@@ -76,7 +81,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	w.exporter = NewExporter(log.NewLogfmtLogger(logger), time.Now,
 		NewCertificateManager(changes, counts, CertificateManagerOptions{Window: 24 * time.Hour, PerCertificate: o.perCert}),
 		NewExternalAccess(log.NewLogfmtLogger(logger), subjects, counts, ExternalAccessOptions{
-			SubjectIDs: o.subjects, PageSize: o.pageSize, Concurrency: 10, Now: time.Now,
+			SubjectIDs: o.subjects, PageSize: o.pageSize, Concurrency: o.concurrency, Now: time.Now,
 		}))
 	t.Cleanup(func() {
 		w.exporter.Close()
