@@ -16,7 +16,7 @@ func TestOneCallInThreeFails(t *testing.T) {
 		t.Run(order.String(), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, worldOptions{
-				pageSize: 20, timeout: 200 * time.Millisecond,
+				pageSize: 20, timeout: 30 * time.Second,
 				ncp: ncptest.Config{Order: order, Seed: 7},
 			})
 			ids := []string{"a", "b", "c"}
