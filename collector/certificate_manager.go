@@ -35,8 +35,17 @@ type CertificateManager struct {
 	changed, status, changes, window *prometheus.Desc
 
 	mu sync.Mutex
-	// certificates is the last answer; nil while there is none.
-	certificates map[certificate]ncpclient.ValidationStatus
+	// certificates is the last answer, in its order; nil while there is none.
+	certificates []certificateStatus
+	// made are the series of the certificates as they were given last. Making one
+	// is dear, and most are the same again.
+	made map[certificateStatus]prometheus.Metric
+}
+
+// certificateStatus is what the series of a certificate says.
+type certificateStatus struct {
+	certificate
+	status ncpclient.ValidationStatus
 }
 
 // certificate names a certificate: one order can hold many.
@@ -99,8 +108,8 @@ func (c *CertificateManager) Update(ctx context.Context) error {
 	}
 	certificates := distinct(changes)
 	current := make(map[string]string, len(certificates))
-	for cert, status := range certificates {
-		current[cert.orderID+"/"+cert.certificateID] = string(status)
+	for _, c := range certificates {
+		current[c.orderID+"/"+c.certificateID] = string(c.status)
 	}
 	c.ledger.ApplyStatuses(c.options.Window.String(), current)
 	c.ledger.Commit()
@@ -111,19 +120,25 @@ func (c *CertificateManager) Update(ctx context.Context) error {
 	return nil
 }
 
-// distinct gives each certificate its most serious status.
-func distinct(changes []ncpclient.CertificateChange) map[certificate]ncpclient.ValidationStatus {
-	certificates := make(map[certificate]ncpclient.ValidationStatus, len(changes))
+// distinct gives each certificate once, with its most serious status.
+func distinct(changes []ncpclient.CertificateChange) []certificateStatus {
+	certificates := make([]certificateStatus, 0, len(changes))
+	places := make(map[certificate]int, len(changes))
 	for _, change := range changes {
 		cert := certificate{change.OrderID, change.CertificateID}
-		if before, repeated := certificates[cert]; !repeated || severity(change.Status) > severity(before) {
-			certificates[cert] = change.Status
+		place, repeated := places[cert]
+		switch {
+		case !repeated:
+			places[cert] = len(certificates)
+			certificates = append(certificates, certificateStatus{cert, change.Status})
+		case severity(change.Status) > severity(certificates[place].status):
+			certificates[place].status = change.Status
 		}
 	}
 	return certificates
 }
 
-func (c *CertificateManager) set(certificates map[certificate]ncpclient.ValidationStatus) {
+func (c *CertificateManager) set(certificates []certificateStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.certificates = certificates
@@ -149,13 +164,21 @@ func (c *CertificateManager) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(c.window, prometheus.GaugeValue, c.options.Window.Seconds())
 	counts := make(map[ncpclient.ValidationStatus]int, len(statuses))
-	for cert, status := range c.certificates {
-		counts[status]++
-		if c.options.PerCertificate {
-			ch <- prometheus.MustNewConstMetric(c.status, prometheus.GaugeValue, 1,
-				labelValue(cert.orderID), labelValue(cert.certificateID), string(status))
+	made := make(map[certificateStatus]prometheus.Metric, len(c.certificates))
+	for _, says := range c.certificates {
+		counts[says.status]++
+		if !c.options.PerCertificate {
+			continue
 		}
+		metric, again := c.made[says]
+		if !again {
+			metric = prometheus.MustNewConstMetric(c.status, prometheus.GaugeValue, 1,
+				labelValue(says.orderID), labelValue(says.certificateID), string(says.status))
+		}
+		made[says] = metric
+		ch <- metric
 	}
+	c.made = made
 	for _, status := range statuses {
 		ch <- prometheus.MustNewConstMetric(c.changed, prometheus.GaugeValue, float64(counts[status]), string(status))
 	}

@@ -214,7 +214,7 @@ func (p *panicError) Error() string { return fmt.Sprintf("bug in ncp_exporter: %
 
 // gather takes what a collector has to give.
 func gather(c prometheus.Collector) []prometheus.Metric {
-	ch := make(chan prometheus.Metric, 64)
+	ch := make(chan prometheus.Metric, 1024)
 	go func() {
 		defer close(ch)
 		c.Collect(ch)

@@ -364,7 +364,10 @@ func (c *ExternalAccess) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	var uncounted ledger.Uncounted
-	for id, s := range c.watched {
+	// In order, as that is how they are shown: sorting ids is cheaper than
+	// sorting series.
+	for _, id := range slices.Sorted(maps.Keys(c.watched)) {
+		s := c.watched[id]
 		c.collectSubject(ch, gauge, id, s)
 		uncounted.NoTime += s.uncounted.NoTime
 		uncounted.FutureTime += s.uncounted.FutureTime

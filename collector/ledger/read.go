@@ -26,6 +26,7 @@ type Read struct {
 type entry struct {
 	seen   instant
 	result Result
+	marked bool // by the ledger
 }
 
 // add takes the rows of one page of a's history, and returns those that can be counted in
@@ -44,11 +45,14 @@ func (r *Read) add(page Page, a *account) []seenRow {
 			r.Uncounted.FutureTime++
 		default:
 			s := seenRow{id: row.identity(), seen: instantOf(row.SeenTime)}
-			if _, repeated := r.entries[s.id]; !repeated {
-				r.entries[s.id] = entry{seen: s.seen, result: row.Result}
-				if !a.knows(s.id, s.seen) {
-					r.fresh++
-				}
+			e, repeated := r.entries[s.id]
+			if !repeated {
+				e = entry{seen: s.seen, result: row.Result, marked: a.marked(s.id, s.seen)}
+				r.entries[s.id] = e
+			}
+			s.known = e.marked || s.seen <= a.line
+			if !repeated && !s.known {
+				r.fresh++
 			}
 			rows = append(rows, s)
 		}
@@ -58,6 +62,7 @@ func (r *Read) add(page Page, a *account) []seenRow {
 
 // seenRow is a row that can be counted.
 type seenRow struct {
-	id   identity
-	seen instant
+	id    identity
+	seen  instant
+	known bool // to the ledger
 }

@@ -231,19 +231,20 @@ func (r *reader) mayStop(rows []seenRow, total int, oldest instant) bool {
 		return false
 	}
 	for _, row := range rows {
-		if !a.knows(row.id, row.seen) {
+		if !row.known {
 			return false
 		}
 	}
 	// The rows of the ledger that belong between the newest and these must all
 	// have come: else the order is not what it seemed.
 	came := 0
-	for id, e := range r.read.entries {
-		if e.seen.milliseconds() > oldest.milliseconds() && a.marked(id, e.seen) {
+	limit := oldest.milliseconds()
+	for _, e := range r.read.entries {
+		if e.marked && e.seen.milliseconds() > limit {
 			came++
 		}
 	}
-	if came < a.newer(oldest.milliseconds()) {
+	if came < a.newer(limit) {
 		return false
 	}
 	if oldest <= a.line {
