@@ -133,7 +133,7 @@ func flags(app *kingpin.Application, env func(string) (string, bool)) *settings 
 	duration(app, "scrape.timeout", "Deadline of a scrape that sends no X-Prometheus-Scrape-Timeout-Seconds.", "10s", &s.scrapeTimeout, time.Millisecond, time.Hour)
 	duration(app, "scrape.timeout-offset", "Taken off X-Prometheus-Scrape-Timeout-Seconds.", "500ms", &s.scrapeTimeoutOffset, 0, time.Hour)
 
-	app.Flag("state.file", "The ledger: what was counted, kept over restarts; empty = memory only. A path that is given and cannot be used stops the start; the default one that cannot be used is a warning and memory only.").
+	app.Flag("state.file", "The ledger: what was counted, kept over restarts; --state.file= (empty) = memory only. A path that is given and cannot be used stops the start; the default one that cannot be used is a warning and memory only.").
 		Default(defaultStateFile).SetValue(&s.stateFile)
 
 	app.Flag("demo", "Run against a simulated NCP inside this process: no account and no keys needed.").
