@@ -21,7 +21,7 @@ BENCHTIME         ?= 2s
 
 .PHONY: help
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build ./ncp_exporter, static and stripped
@@ -40,10 +40,16 @@ test: ## all unit tests, with the race detector
 e2e: ## the built binary, a simulated NCP and a real Prometheus
 	go test -tags e2e -count 1 -timeout 10m ./e2e/
 
+.PHONY: deploy-test
+deploy-test: ## what deploy/ ships, against the schemas and types of the real tools
+	cd deploy/checks && go vet ./... && go test -timeout 5m ./...
+
 .PHONY: lint
 lint: $(GOLANGCI) ## all linters
 	$(GOLANGCI) run ./...
+	cd deploy/checks && $(GOLANGCI) run ./...
 	go mod tidy -diff
+	cd deploy/checks && go mod tidy -diff
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo "shellcheck is not installed: left out"; fi
 	@if command -v yamllint >/dev/null; then yamllint --strict .; else echo "yamllint is not installed: left out"; fi
 
@@ -68,6 +74,14 @@ bench: ## benchmarks
 .PHONY: docs
 docs: ## write the tables of flags and metrics from the code
 	go test -run '^TestDocs$$' . -args -update
+
+# The oldest that is supported: its schemas know the fewest fields.
+KUBERNETES := v1.34.4
+
+.PHONY: schemas
+schemas: ## write the schemas that manifests are checked against
+	cd deploy/checks && go run ./cmd/schemas $$(go mod download -json k8s.io/kubernetes@$(KUBERNETES) | \
+		sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/api/openapi-spec/swagger.json schemas
 
 .PHONY: golden
 golden: ## write the golden exposition of the end-to-end test anew
