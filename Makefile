@@ -44,6 +44,10 @@ e2e: ## the built binary, a simulated NCP and a real Prometheus
 deploy-test: ## what deploy/ ships, against the schemas and types of the real tools
 	cd deploy/checks && go vet ./... && go test -timeout 5m ./...
 
+.PHONY: deploy-sync
+deploy-sync: ## write what deploy/ has of other files: rules, dashboards, values
+	cd deploy/checks && go run ./cmd/sync ../..
+
 .PHONY: lint
 lint: $(GOLANGCI) ## all linters
 	$(GOLANGCI) run ./...
@@ -76,7 +80,7 @@ docs: ## write the tables of flags and metrics from the code
 	go test -run '^TestDocs$$' . -args -update
 
 # The oldest that is supported: its schemas know the fewest fields.
-KUBERNETES := v1.34.4
+KUBERNETES := v1.29.6
 
 .PHONY: schemas
 schemas: ## write the schemas that manifests are checked against
