@@ -168,7 +168,7 @@ func addSchema(root string, made map[string][]byte) error {
 	var names []string
 	for _, match := range regexp.MustCompile("(?m)^\\| `--(?:\\[no-\\])?([a-z.-]+)`").FindAllStringSubmatch(string(docs), -1) {
 		if !slices.Contains(ours(), match[1]) {
-			names = append(names, `"`+match[1]+`"`)
+			names = append(names, `"`+match[1]+`": {"$ref": "#/definitions/flag"}`)
 		}
 	}
 	slices.Sort(names)
@@ -177,12 +177,14 @@ func addSchema(root string, made map[string][]byte) error {
 	if err != nil {
 		return err
 	}
-	list := regexp.MustCompile(`("flags": \{\s*"type": "object",\s*"propertyNames": \{\s*"enum": \[)[^]]*?(\s*\])`)
+	list := regexp.MustCompile(`("flags": \{\s*"type": "object",\s*"additionalProperties": false,\s*"properties": \{)(?:\s*"[a-z.-]+": \{"\$ref": "#/definitions/flag"\},?)*\s*\}`)
 	if !list.Match(schema) || len(names) == 0 {
 		return fmt.Errorf("%s has no list of flags", path)
 	}
-	indent := "\n          "
-	made[path] = list.ReplaceAll(schema, []byte("${1}"+indent+strings.Join(names, ","+indent)+"\n        ]"))
+	const indent = "\n        "
+	made[path] = list.ReplaceAllFunc(schema, func(old []byte) []byte {
+		return append(bytes.Clone(list.FindSubmatch(old)[1]), indent+strings.Join(names, ","+indent)+"\n      }"...)
+	})
 	return nil
 }
 

@@ -145,6 +145,15 @@ httpGet:
 {{- fail "keys.existingSecret and keys.accessKey are both given: keep one of them" -}}
 {{- end -}}
 {{- end -}}
+{{- range $name, $value := .Values.env -}}
+{{- if hasPrefix "NCP_EXPORTER_" $name -}}
+{{- printf "env sets %s, which is a flag: give it in flags, or by a value of its own" $name | fail -}}
+{{- else if regexMatch "^NCLOUD_.*KEY" $name -}}
+{{- printf "env sets %s, which everybody who sees the pod can read: make a secret for keys.existingSecret" $name | fail -}}
+{{- else if not (regexMatch "^[A-Za-z_][A-Za-z0-9_]*$" $name) -}}
+{{- printf "env sets %s, which is no name of a variable" $name | fail -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.profiles.existingSecret .Values.serverRole -}}
 {{- fail "profiles.existingSecret and serverRole are both given: keep one of them" -}}
 {{- end -}}
