@@ -18,6 +18,7 @@ GOLANGCI_VERSION  := v2.15.0
 GOLANGCI          := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME          ?= 10s
 BENCHTIME         ?= 2s
+TARGETS           ?= all
 
 .PHONY: help
 help: ## show this help
@@ -44,6 +45,19 @@ e2e: ## the built binary, a simulated NCP and a real Prometheus
 deploy-test: ## what deploy/ ships, against the schemas and types of the real tools
 	cd deploy/checks && go vet ./... && go test -timeout 5m ./...
 
+.PHONY: release
+release: ## archives, packages, bills of materials and checksums in dist/
+	cd deploy/release && go run . -out '$(CURDIR)/dist' -targets '$(TARGETS)' \
+		-version '$(VERSION)' -revision '$(REVISION)' -branch '$(BRANCH)' -date '$(DATE)'
+
+.PHONY: sign
+sign: ## sign dist/SHA256SUMS with SIGNING_KEY, an ssh key
+	ssh-keygen -Y sign -n ncp_exporter -f '$(SIGNING_KEY)' dist/SHA256SUMS
+
+.PHONY: release-test
+release-test: ## what a release holds, and that two of them are the same
+	cd deploy/release && go vet ./... && go test -timeout 10m ./... $(RELEASE_TEST)
+
 .PHONY: deploy-sync
 deploy-sync: ## write what deploy/ has of other files: rules, dashboards, values
 	cd deploy/checks && go run ./cmd/sync ../..
@@ -52,9 +66,11 @@ deploy-sync: ## write what deploy/ has of other files: rules, dashboards, values
 lint: $(GOLANGCI) ## all linters
 	$(GOLANGCI) run ./...
 	cd deploy/checks && $(GOLANGCI) run ./...
+	cd deploy/release && $(GOLANGCI) run ./...
 	go mod tidy -diff
 	cd deploy/checks && go mod tidy -diff
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo "shellcheck is not installed: left out"; fi
+	cd deploy/release && go mod tidy -diff
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run deploy/*/*.sh; else echo "shellcheck is not installed: left out"; fi
 	@if command -v yamllint >/dev/null; then yamllint --strict .; else echo "yamllint is not installed: left out"; fi
 
 $(GOLANGCI):
