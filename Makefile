@@ -19,6 +19,7 @@ GOLANGCI          := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME          ?= 10s
 BENCHTIME         ?= 2s
 TARGETS           ?= all
+IMAGE             ?= localhost/ncp_exporter:latest
 
 .PHONY: help
 help: ## show this help
@@ -45,6 +46,14 @@ e2e: ## the built binary, a simulated NCP and a real Prometheus
 deploy-test: ## what deploy/ ships, against the schemas and types of the real tools
 	cd deploy/checks && go vet ./... && go test -timeout 5m ./...
 
+.PHONY: image
+image: ## the image for this machine, named IMAGE, without Docker
+	deploy/image/build.sh '$(IMAGE)' 'VERSION=$(VERSION)' 'REVISION=$(REVISION)' 'BRANCH=$(BRANCH)' 'DATE=$(DATE)'
+
+.PHONY: image-test
+image-test: ## build the image and run it as README.md says; as root
+	deploy/image/test.sh
+
 .PHONY: release
 release: ## archives, packages, bills of materials and checksums in dist/
 	cd deploy/release && go run . -out '$(CURDIR)/dist' -targets '$(TARGETS)' \
@@ -70,7 +79,7 @@ lint: $(GOLANGCI) ## all linters
 	go mod tidy -diff
 	cd deploy/checks && go mod tidy -diff
 	cd deploy/release && go mod tidy -diff
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run deploy/*/*.sh; else echo "shellcheck is not installed: left out"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run deploy/*/*.sh; else echo "shellcheck is not installed: left out"; fi
 	@if command -v yamllint >/dev/null; then yamllint --strict .; else echo "yamllint is not installed: left out"; fi
 
 $(GOLANGCI):
