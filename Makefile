@@ -59,6 +59,10 @@ release: ## archives, packages, bills of materials and checksums in dist/
 	cd deploy/release && go run . -out '$(CURDIR)/dist' -targets '$(TARGETS)' \
 		-version '$(VERSION)' -revision '$(REVISION)' -branch '$(BRANCH)' -date '$(DATE)'
 
+.PHONY: about
+about: ## what is being built, as name=value
+	@printf '%s\n' 'version=$(VERSION)' 'number=$(VERSION:v%=%)' 'revision=$(REVISION)' 'date=$(DATE)'
+
 .PHONY: sign
 sign: ## sign dist/SHA256SUMS with SIGNING_KEY, an ssh key
 	ssh-keygen -Y sign -n ncp_exporter -f '$(SIGNING_KEY)' dist/SHA256SUMS

@@ -312,17 +312,33 @@ func TestBadArguments(t *testing.T) {
 	}
 }
 
-// TestSigning runs what docs/release.md tells to run.
-func TestSigning(t *testing.T) {
-	docs, err := os.ReadFile(filepath.Join(released.root, "docs/release.md"))
+// block is the text of the fenced block in a file that begins so.
+func block(t *testing.T, file, begin string) string {
+	t.Helper()
+	docs, err := os.ReadFile(filepath.Join(released.root, file)) //nolint:gosec // a file of this repository
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(docs), "<!-- tested -->\n```sh\n")
-	script, _, ok := strings.Cut(rest, "```\n")
+	_, rest, _ := strings.Cut(string(docs), begin)
+	text, _, ok := strings.Cut(rest, "```\n")
 	if !ok {
-		t.Fatal("docs/release.md has no block that is tested")
+		t.Fatalf("%s has no block %q", file, begin)
 	}
+	return text
+}
+
+// TestReadmePrometheus gives Prometheus what README.md tells to give it.
+func TestReadmePrometheus(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "prometheus.yml")
+	if err := os.WriteFile(file, []byte(block(t, "README.md", "<!-- tested: prometheus -->\n```yaml\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	output(t, tool(t, "promtool", "prometheus"), "check", "config", file)
+}
+
+// TestSigning runs what docs/release.md tells to run.
+func TestSigning(t *testing.T) {
+	script := block(t, "docs/release.md", "<!-- tested -->\n```sh\n")
 	dir := t.TempDir()
 	makefile, err := os.ReadFile(filepath.Join(released.root, "Makefile"))
 	if err != nil {

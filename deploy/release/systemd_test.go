@@ -28,6 +28,22 @@ const (
 // does it, so what it would complain of fails the test.
 func installed(t *testing.T) string {
 	t.Helper()
+	dir := empty(t)
+	cmd := exec.CommandContext(t.Context(), tool(t, "dpkg", "dpkg"), dpkg(dir, "--install", packaged(t, "deb"))...) //nolint:gosec // made by the test
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+	return dir
+}
+
+// dpkg are the arguments for a root that is not this machine's.
+func dpkg(dir string, args ...string) []string {
+	return append([]string{"--root=" + dir, "--log=/dev/null", "--force-not-root", "--force-depends", "--force-script-chrootless"}, args...)
+}
+
+// empty is a file system in which nothing is installed.
+func empty(t *testing.T) string {
+	t.Helper()
 	dir := t.TempDir()
 	for _, d := range []string{"var/lib/dpkg/info", "var/lib/dpkg/updates"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o750); err != nil {
@@ -39,12 +55,48 @@ func installed(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), tool(t, "dpkg", "dpkg"), "--root="+dir, "--log=/dev/null", //nolint:gosec // made by the test
-		"--force-not-root", "--force-depends", "--force-script-chrootless", "--install", packaged(t, "deb"))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", cmd, err, out)
-	}
 	return dir
+}
+
+// TestReadmeSystemd runs the block of README.md with the real dpkg and install on an
+// empty file system. What systemctl and curl would do, TestService does.
+func TestReadmeSystemd(t *testing.T) {
+	dir, work := empty(t), t.TempDir()
+	deb, err := os.ReadFile(packaged(t, "deb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{filepath.Base(packaged(t, "deb")): deb, "access-key": []byte("a"), "secret-key": []byte("s")} {
+		if err := os.WriteFile(filepath.Join(work, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script := block(t, "README.md", "<!-- tested: systemd -->\n```sh\n")
+	prelude := `
+sudo() { "$@"; }
+apt() { [ "$1" = install ] && shift && dpkg ` + strings.Join(dpkg(dir, "--install"), " ") + ` "$@"; }
+systemctl() {
+  [ "$1 $2" = "enable --now" ] || exit 1
+  shift 2
+  for unit; do grep -q '^WantedBy=' "` + dir + `/usr/lib/systemd/system/$unit"; done
+}
+curl() { grep -qx ListenStream="${1##*:}" <(sed 's|$|/metrics|' "` + filepath.Join(dir, socket) + `"); }
+`
+	cmd := exec.CommandContext(t.Context(), "bash", "-e", "-c", prelude+strings.ReplaceAll(script, " /etc/", " "+dir+"/etc/")) //nolint:gosec // from the documentation
+	cmd.Dir = work
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	unit, err := os.ReadFile(filepath.Join(dir, service)) //nolint:gosec // made by the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, match := range regexp.MustCompile(`(?m)^LoadCredential=.*:(.*)$`).FindAllStringSubmatch(string(unit), -1) {
+		info, err := os.Stat(filepath.Join(dir, match[1])) //nolint:gosec // in a directory of the test
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the unit loads %s: %v, error %v", match[1], info, err)
+		}
+	}
 }
 
 func packaged(t *testing.T, format string) string {
@@ -73,7 +125,7 @@ func TestDeb(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "etc/ncp_exporter/access-key"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "dpkg", "--root="+dir, "--log=/dev/null", "--force-not-root", "--force-script-chrootless", "--remove", "ncp-exporter") //nolint:gosec // made by the test
+	cmd := exec.CommandContext(t.Context(), "dpkg", dpkg(dir, "--remove", "ncp-exporter")...) //nolint:gosec // made by the test
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
