@@ -129,6 +129,10 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 		_ = level.Info(logger).Log("msg", "Certificate Manager is not watched: this site has no recentChanges; give --ncp.certificate-manager.url if yours has", "site", s.site)
 		s.certificateManager = false
 	}
+	if s.certificateManager && s.shard > 0 {
+		_ = level.Info(logger).Log("msg", "Certificate Manager is not watched: shard 0 does it", "shard", s.shard)
+		s.certificateManager = false
+	}
 	if !s.certificateManager && !s.externalAccess {
 		return nil, errors.New("there is nothing to watch: --collector.certificate-manager and --collector.external-access are both off")
 	}
