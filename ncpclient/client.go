@@ -44,7 +44,9 @@ type Config struct {
 	// RateLimit bounds the requests a second, retries counted, with bursts of
 	// MaxConcurrency; 0 is no limit.
 	RateLimit float64
-	// MaxRetries bounds how often one call is sent again; 0 is never.
+	// MaxRetries bounds how often one call is sent again; 0 is never. Not counted
+	// is the first time that it finds a pooled connection dead: then it is sent
+	// again on a new one, within the limits as all others.
 	MaxRetries int
 	// Observer is told of each HTTP request; may be nil.
 	Observer Observer
