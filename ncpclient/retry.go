@@ -44,10 +44,6 @@ func fitsDeadline(ctx context.Context, wait time.Duration) bool {
 	return !ok || time.Until(deadline) > wait
 }
 
-// maxRetryAfter is the longest Retry-After that is waited for: a server that
-// asks for more has said no.
-const maxRetryAfter = time.Minute
-
 // withRetries calls attempt until it succeeds, fails for good, or has been
 // called 1+a.maxRetries times. The error is that of the last attempt.
 //
@@ -112,7 +108,7 @@ func (a *api) again(ctx context.Context, c *call, e *Error, left *budget) error 
 		return backoff.Permanent(e)
 	case e.RetryAfter > 0:
 		wait := e.RetryAfter + rand.N(firstBackoff) //nolint:gosec // no secret hangs on it
-		if e.RetryAfter > maxRetryAfter || !fitsDeadline(ctx, wait) {
+		if e.RetryAfter > patience || !fitsDeadline(ctx, wait) {
 			return backoff.Permanent(e)
 		}
 		how = &backoff.RetryAfterError{Duration: wait}

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // MaxBodyBytes is the size of the largest answer that is read, after
@@ -59,62 +57,14 @@ func NewTransport(maxConnsPerHost int, proxy func(*http.Request) (*url.URL, erro
 //
 // A round tripper that holds something until the body was read (a place, a
 // timer) lets go of it when the body is closed.
-func (a *api) chain(send http.RoundTripper, cfg Config) http.RoundTripper {
+func (a *api) chain(send http.RoundTripper, cfg Config) *limit {
 	var rt http.RoundTripper = &once{next: send}
 	rt = &bound{next: rt, limit: MaxBodyBytes}
 	rt = &measure{next: rt, api: a.name, observer: cfg.Observer, now: cfg.Now}
 	rt = &signer{next: rt, credentials: cfg.Credentials, now: cfg.Now}
 	rt = &timeout{next: rt, timeout: cfg.Timeout}
-	return newLimit(rt, cfg.MaxConcurrency, cfg.RateLimit)
+	return newLimit(rt, cfg)
 }
-
-// limit holds an API to its concurrency and its rate. The place is taken
-// before the token, so that tokens cannot pile up behind slow answers and then
-// go out in one burst.
-type limit struct {
-	next   http.RoundTripper
-	places chan struct{}
-	rate   *rate.Limiter
-}
-
-func newLimit(next http.RoundTripper, concurrency int, perSecond float64) *limit {
-	r := rate.Inf
-	if perSecond > 0 {
-		r = rate.Limit(perSecond)
-	}
-	return &limit{next: next, places: make(chan struct{}, concurrency), rate: rate.NewLimiter(r, concurrency)}
-}
-
-func (l *limit) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx := req.Context()
-	select {
-	case l.places <- struct{}{}:
-	case <-ctx.Done():
-		return nil, &limitError{fmt.Errorf("waiting for a place among the requests in flight: %w", ctx.Err())}
-	}
-	release := func() { <-l.places }
-	if err := l.rate.Wait(ctx); err != nil {
-		release()
-		if ctx.Err() == nil {
-			// Wait gives up at once when the token would come after the deadline.
-			err = context.DeadlineExceeded
-		}
-		return nil, &limitError{fmt.Errorf("waiting for the rate limit: %w", err)}
-	}
-	resp, err := l.next.RoundTrip(req)
-	if err != nil {
-		release()
-		return nil, err
-	}
-	resp.Body = &hookedBody{ReadCloser: resp.Body, closed: func(error) { release() }}
-	return resp, nil
-}
-
-// limitError marks a request that was never sent.
-type limitError struct{ err error }
-
-func (e *limitError) Error() string { return e.err.Error() }
-func (e *limitError) Unwrap() error { return e.err }
 
 // errRequestTimeout is the cause of a context that ended because one request
 // took too long, as against the deadline of the whole call.
