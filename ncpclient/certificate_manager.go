@@ -26,6 +26,10 @@ func NewCertificateManager(cfg Config) (*CertificateManager, error) {
 	return &CertificateManager{api: a}, nil
 }
 
+// RateLimit is the limit in force, in requests a second: Config.RateLimit, or
+// less for a while after NCP answered 429; +Inf if there is no limit.
+func (c *CertificateManager) RateLimit() float64 { return c.api.sender.inForce() }
+
 // ValidationStatus is the state of a certificate's validation.
 type ValidationStatus string
 

@@ -31,6 +31,10 @@ func NewExternalAccess(cfg Config) (*ExternalAccess, error) {
 	return &ExternalAccess{api: a}, nil
 }
 
+// RateLimit is the limit in force, in requests a second: Config.RateLimit, or
+// less for a while after NCP answered 429; +Inf if there is no limit.
+func (c *ExternalAccess) RateLimit() float64 { return c.api.sender.inForce() }
+
 // DefaultPageSize is the number of rows a page that the API documents as its
 // own default, so one that no server refuses.
 const DefaultPageSize = 20
