@@ -148,7 +148,7 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 		if a.certificateManager, err = ncpclient.NewCertificateManager(config); err != nil {
 			return nil, fmt.Errorf("%s: %w", ncpclient.APICertificateManager, err)
 		}
-		a.metrics.Expect(ncpclient.APICertificateManager, ncpclient.OpRecentChanges)
+		a.metrics.Expect(ncpclient.APICertificateManager, a.certificateManager.RateLimit, ncpclient.OpRecentChanges)
 	}
 	if s.externalAccess {
 		config, err := a.config(s, from, logger, ncpclient.APIExternalAccess, from.externalAccessURL, s.externalAccessProfile)
@@ -158,7 +158,7 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 		if a.externalAccess, err = ncpclient.NewExternalAccess(config); err != nil {
 			return nil, fmt.Errorf("%s: %w", ncpclient.APIExternalAccess, err)
 		}
-		a.metrics.Expect(ncpclient.APIExternalAccess, ncpclient.OpSubjects, ncpclient.OpCredentials)
+		a.metrics.Expect(ncpclient.APIExternalAccess, a.externalAccess.RateLimit, ncpclient.OpSubjects, ncpclient.OpCredentials)
 	}
 	return a, nil
 }

@@ -163,7 +163,7 @@ func TestSubjectsThatHang(t *testing.T) {
 			}
 			return nil
 		})
-		for range 3 {
+		for range 2 {
 			w.within(t, 10*time.Second)
 			time.Sleep(5 * time.Second)
 		}

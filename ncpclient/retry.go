@@ -53,7 +53,7 @@ func fitsDeadline(ctx context.Context, wait time.Duration) bool {
 // first such connection: once empties the pool, the retry has a new one.
 func (a *api) withRetries(ctx context.Context, c *call, attempt func() error) error {
 	var last error
-	left := budget{retries: a.maxRetries, redial: true, renewal: true}
+	left := budget{retries: a.maxRetries, redial: true, renewal: true, hang: true}
 	try := func() (struct{}, error) {
 		err := attempt()
 		if err == nil {
@@ -89,6 +89,7 @@ type budget struct {
 	retries int
 	redial  bool // the free retry after a dead connection
 	renewal bool // the retry with new keys
+	hang    bool // a retry after a request that took too long
 }
 
 // again says what becomes of a call after a failure, in the retry library's
@@ -104,7 +105,8 @@ func (a *api) again(ctx context.Context, c *call, e *Error, left *budget) error 
 		// Somebody rotated the key; the new one deserves a try at once.
 		left.renewal = false
 		how = &backoff.RetryAfterError{}
-	case !e.temporary():
+	case !e.temporary(), e.Reason == ErrTimeout && !left.hang:
+		// What hung twice is given up: it keeps a place from others all the time.
 		return backoff.Permanent(e)
 	case e.RetryAfter > 0:
 		wait := e.RetryAfter + rand.N(firstBackoff) //nolint:gosec // no secret hangs on it
@@ -117,6 +119,7 @@ func (a *api) again(ctx context.Context, c *call, e *Error, left *budget) error 
 		return backoff.Permanent(e)
 	}
 	left.retries--
+	left.hang = left.hang && e.Reason != ErrTimeout
 	return how
 }
 
