@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // The guides drift: numbers come as strings and strings as numbers. These
@@ -24,7 +26,11 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	case bytes.Equal(b, []byte("null")):
 		*t = ""
 	case len(b) > 1 && b[0] == '"' && bytes.IndexByte(b, '\\') < 0 && utf8.Valid(b):
-		*t = text(b[1 : len(b)-1]) // nearly every string: no need to decode it twice
+		// Nearly every string: no need to decode it twice, and none for a copy of
+		// what the row before had as well.
+		if b := b[1 : len(b)-1]; string(b) != string(*t) {
+			*t = text(b)
+		}
 	case len(b) > 0 && b[0] == '"':
 		var s string
 		if err := json.Unmarshal(b, &s); err != nil {
@@ -139,25 +145,31 @@ func UsableID(id string) bool {
 // name is in arrays, element is called at each element of its array, which may
 // be null or missing; all other members are returned as they are. What follows
 // the object is an error.
-func decodeObject(r io.Reader, arrays map[string]func(*json.Decoder) error) (map[string]json.RawMessage, error) {
-	d := json.NewDecoder(skipBOM(r))
-	if err := expect(d, json.Delim('{')); err != nil {
-		return nil, err
+func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) (map[string]json.RawMessage, error) {
+	// As lenient as encoding/json: the last of two members with one name counts,
+	// and what is no UTF-8 becomes U+FFFD.
+	d := jsontext.NewDecoder(skipBOM(r), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	token, err := d.ReadToken()
+	switch {
+	case err != nil:
+		return nil, unexpectedEOF(err)
+	case token.Kind() != '{':
+		return nil, fmt.Errorf("a JSON object was expected, not %s", describe(token.Kind()))
 	}
 	members := make(map[string]json.RawMessage)
-	for d.More() {
-		token, err := d.Token()
+	for d.PeekKind() != '}' {
+		token, err := d.ReadToken()
 		if err != nil {
 			return nil, unexpectedEOF(err)
 		}
-		name, _ := token.(string)
+		name := token.String()
 		element, isArray := arrays[name]
 		if !isArray {
-			var raw json.RawMessage
-			if err := d.Decode(&raw); err != nil {
+			raw, err := d.ReadValue()
+			if err != nil {
 				return nil, unexpectedEOF(err)
 			}
-			members[name] = raw
+			members[name] = json.RawMessage(raw.Clone())
 			continue
 		}
 		null, err := decodeArray(d, element)
@@ -169,56 +181,130 @@ func decodeObject(r io.Reader, arrays map[string]func(*json.Decoder) error) (map
 			members[name] = json.RawMessage("null")
 		}
 	}
-	if _, err := d.Token(); err != nil {
+	if _, err := d.ReadToken(); err != nil {
 		return nil, unexpectedEOF(err)
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the JSON document")
 	}
 	return members, nil
 }
 
-func decodeArray(d *json.Decoder, element func(*json.Decoder) error) (null bool, err error) {
-	token, err := d.Token()
+func decodeArray(d *jsontext.Decoder, element func(*jsontext.Decoder) error) (null bool, err error) {
+	token, err := d.ReadToken()
 	switch {
 	case err != nil:
 		return false, unexpectedEOF(err)
-	case token == nil:
+	case token.Kind() == 'n':
 		return true, nil
-	case token != json.Delim('['):
-		return false, fmt.Errorf("an array was expected, not %v", describeToken(token))
+	case token.Kind() != '[':
+		return false, fmt.Errorf("an array was expected, not %s", describe(token.Kind()))
 	}
-	for d.More() {
+	for d.PeekKind() != ']' {
 		if err := element(d); err != nil {
 			return false, unexpectedEOF(err)
 		}
 	}
-	_, err = d.Token()
+	_, err = d.ReadToken()
 	return false, unexpectedEOF(err)
 }
 
-func expect(d *json.Decoder, want json.Delim) error {
-	token, err := d.Token()
+// field is a member of a row that is read. All others are passed over, without
+// a copy of them ever being made.
+type field struct {
+	name string
+	into json.Unmarshaler
+}
+
+// decodeRow reads one element of an array into fields; those that it does not
+// have are set as if they were null. A row that is no object has none: without
+// an id or a time it is not counted, and it hides no other row.
+func decodeRow(d *jsontext.Decoder, fields []field) error {
+	seen, err := decodeFields(d, fields)
 	if err != nil {
-		return unexpectedEOF(err)
+		return err
 	}
-	if token != want {
-		return fmt.Errorf("a JSON object was expected, not %s", describeToken(token))
+	for i, f := range fields {
+		if seen&(1<<i) != 0 {
+			continue
+		}
+		if err := f.into.UnmarshalJSON([]byte("null")); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// describeToken names a token by its kind: what it holds is a stranger's.
-func describeToken(token json.Token) string {
-	switch token := token.(type) {
-	case json.Delim:
-		return fmt.Sprintf("%q", token.String())
-	case string:
+// decodeFields returns a bit for each field that the row has.
+func decodeFields(d *jsontext.Decoder, fields []field) (seen uint, err error) {
+	if d.PeekKind() != '{' {
+		return 0, d.SkipValue()
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return 0, err
+	}
+	for d.PeekKind() != '}' {
+		name, err := d.ReadValue()
+		if err != nil {
+			return 0, err
+		}
+		i := find(fields, name)
+		if i < 0 {
+			if err := d.SkipValue(); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		value, err := d.ReadValue()
+		if err != nil {
+			return 0, err
+		}
+		if err := fields[i].into.UnmarshalJSON(value); err != nil {
+			return 0, err
+		}
+		seen |= 1 << i
+	}
+	_, err = d.ReadToken()
+	return seen, err
+}
+
+// find is the index of the field with a name, which is a JSON string; -1 if
+// there is none. As with encoding/json upper and lower case are the same.
+func find(fields []field, quoted jsontext.Value) int {
+	name := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		var t text
+		if t.UnmarshalJSON(quoted) != nil {
+			return -1
+		}
+		name = []byte(t)
+	}
+	for i := range fields {
+		if string(name) == fields[i].name {
+			return i
+		}
+	}
+	for i := range fields {
+		if bytes.EqualFold(name, []byte(fields[i].name)) {
+			return i
+		}
+	}
+	return -1
+}
+
+// describe names a token by its kind: what it holds is a stranger's.
+func describe(kind jsontext.Kind) string {
+	switch kind {
+	case '"':
 		return "a string"
-	case nil:
-		return "null"
+	case '0':
+		return "a number"
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
 	default:
-		return fmt.Sprintf("a %T", token)
+		return kind.String() // null, false, true
 	}
 }
 

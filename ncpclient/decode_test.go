@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
@@ -175,9 +176,11 @@ func TestDecodeObject(t *testing.T) {
 	t.Parallel()
 	decode := func(r io.Reader) ([]string, map[string]json.RawMessage, error) {
 		var rows []string
-		members, err := decodeObject(r, map[string]func(*json.Decoder) error{"rows": func(d *json.Decoder) error {
-			var raw json.RawMessage
-			err := d.Decode(&raw)
+		members, err := decodeObject(r, map[string]func(*jsontext.Decoder) error{"rows": func(d *jsontext.Decoder) error {
+			raw, err := d.ReadValue()
+			if err != nil {
+				return err
+			}
 			rows = append(rows, string(raw))
 			return err
 		}})

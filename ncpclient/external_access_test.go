@@ -311,7 +311,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 func TestTooManyRows(t *testing.T) {
 	page := `{"totalElements":1,"content":[` + strings.Repeat("{},", 10*minPageRows) + `{}]}`
 	resp := &http.Response{StatusCode: http.StatusOK}
-	_, err := decodePage(resp, strings.NewReader(page), 0, 20, decodeCredential)
+	_, err := decodePage(resp, strings.NewReader(page), 0, 20, decodeCredentials())
 	var e *Error
 	if !errors.As(err, &e) || e.Reason != ErrTooLarge {
 		t.Errorf("error %v, want %q", err, ErrTooLarge)
