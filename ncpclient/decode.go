@@ -145,29 +145,35 @@ func UsableID(id string) bool {
 // name is in arrays, element is called at each element of its array, which may
 // be null or missing; all other members are returned as they are. What follows
 // the object is an error.
-func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) (map[string]json.RawMessage, error) {
+func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) (members map[string]json.RawMessage, err error) {
+	body := &trackedReader{r: skipBOM(r)}
+	defer func() {
+		if err != nil && body.err != nil {
+			members, err = nil, body.err // and not what the JSON looked like without the rest
+		}
+	}()
 	// As lenient as encoding/json: the last of two members with one name counts,
 	// and what is no UTF-8 becomes U+FFFD.
-	d := jsontext.NewDecoder(skipBOM(r), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	d := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	token, err := d.ReadToken()
 	switch {
 	case err != nil:
-		return nil, unexpectedEOF(err)
+		return nil, syntaxError(err)
 	case token.Kind() != '{':
 		return nil, fmt.Errorf("a JSON object was expected, not %s", describe(token.Kind()))
 	}
-	members := make(map[string]json.RawMessage)
+	members = make(map[string]json.RawMessage)
 	for d.PeekKind() != '}' {
 		token, err := d.ReadToken()
 		if err != nil {
-			return nil, unexpectedEOF(err)
+			return nil, syntaxError(err)
 		}
 		name := token.String()
 		element, isArray := arrays[name]
 		if !isArray {
 			raw, err := d.ReadValue()
 			if err != nil {
-				return nil, unexpectedEOF(err)
+				return nil, syntaxError(err)
 			}
 			members[name] = json.RawMessage(raw.Clone())
 			continue
@@ -182,7 +188,7 @@ func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) 
 		}
 	}
 	if _, err := d.ReadToken(); err != nil {
-		return nil, unexpectedEOF(err)
+		return nil, syntaxError(err)
 	}
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the JSON document")
@@ -194,7 +200,7 @@ func decodeArray(d *jsontext.Decoder, element func(*jsontext.Decoder) error) (nu
 	token, err := d.ReadToken()
 	switch {
 	case err != nil:
-		return false, unexpectedEOF(err)
+		return false, syntaxError(err)
 	case token.Kind() == 'n':
 		return true, nil
 	case token.Kind() != '[':
@@ -202,11 +208,11 @@ func decodeArray(d *jsontext.Decoder, element func(*jsontext.Decoder) error) (nu
 	}
 	for d.PeekKind() != ']' {
 		if err := element(d); err != nil {
-			return false, unexpectedEOF(err)
+			return false, syntaxError(err)
 		}
 	}
 	_, err = d.ReadToken()
-	return false, unexpectedEOF(err)
+	return false, syntaxError(err)
 }
 
 // field is a member of a row that is read. All others are passed over, without
@@ -308,13 +314,19 @@ func describe(kind jsontext.Kind) string {
 	}
 }
 
-// unexpectedEOF makes the end of the input an error of its own: inside a
-// document it means that the rest is missing.
-func unexpectedEOF(err error) error {
-	if errors.Is(err, io.EOF) {
+// syntaxError makes the end of the input an error of its own: inside a document
+// it means that the rest is missing. Of all else that is no JSON only the place
+// is left: jsontext quotes the document, which may echo what it was asked with.
+func syntaxError(err error) error {
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return io.ErrUnexpectedEOF
+	case errors.As(err, &syntax):
+		return fmt.Errorf("no valid JSON after byte %d", syntax.ByteOffset)
+	default:
+		return err
 	}
-	return err
 }
 
 // skipBOM drops a byte order mark.

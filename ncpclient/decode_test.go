@@ -238,6 +238,24 @@ func TestDecodeObject(t *testing.T) {
 	}
 }
 
+// What is wrong with a document is said without a word of it.
+func TestDecodeErrorsQuoteNothing(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{
+		`{"s3cret":{"s3cret":s3cret}}`, `{"rows":[{"s3cret":[s3cret]}]}`, `{"rows":[{"issuer":"\ud800s3cret\x"}]}`, `{"rows":["s3cret":1]}`,
+		`{"rows":"s3cret"}`, `"s3cret"`, `s3cret`, `{} s3cret`, `{"s3cret`, `{"rows":[{"s3cret":{"s3cret`,
+	} {
+		row := decodeCredentials()
+		_, err := decodeObject(strings.NewReader(in), map[string]func(*jsontext.Decoder) error{"rows": func(d *jsontext.Decoder) error {
+			_, err := row(d)
+			return err
+		}})
+		if err == nil || strings.Contains(err.Error(), "s3") {
+			t.Errorf("%s: %v", in, err)
+		}
+	}
+}
+
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
