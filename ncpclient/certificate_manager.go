@@ -110,13 +110,17 @@ func windowQuery(window time.Duration) (url.Values, error) {
 	return url.Values{"seconds": {strconv.Itoa(int(window / time.Second))}}, nil
 }
 
+// maxChanges bounds the rows of an answer, which has no pages.
+const maxChanges = 50_000
+
 func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChange, error) {
 	var changes []CertificateChange
+	left := newRowBudget(maxChanges)
 	var orderID, certificateID, status text
 	fields := []field{{"orderId", &orderID}, {"certificateId", &certificateID}, {"status", &status}}
 	members, err := decodeObject(body, map[string]func(*jsontext.Decoder) error{
 		"orders": func(d *jsontext.Decoder) error {
-			if err := decodeRow(d, fields); err != nil {
+			if err := decodeRow(d, fields, left); err != nil {
 				return err
 			}
 			change := CertificateChange{

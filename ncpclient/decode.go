@@ -141,12 +141,65 @@ func UsableID(id string) bool {
 	return id != "" && len(id) <= maxIDBytes && id != "." && id != ".." && cleanText(id, maxIDBytes) == id
 }
 
+// What an answer may take of memory, which its size on the wire says little of.
+const (
+	// maxValue bounds a row, a string, or anything else that must be held as a whole.
+	maxValue = 256 << 10
+	// maxMembers bounds what is kept of an object beside its arrays.
+	maxMembers     = 256 << 10
+	memberOverhead = 64
+	// maxRowText is how much text the rows of an answer may have on average of
+	// the rows that the answer may have: far more on that of those that it has.
+	maxRowText = 200
+)
+
+// tooLarge is an answer that cannot be right.
+func tooLarge(format string, args ...any) *Error {
+	return &Error{Reason: ErrTooLarge, err: fmt.Errorf(format, args...)}
+}
+
+// source is what a decoder reads. It ends a value for which the decoder would
+// have to hold too much at one time.
+type source struct {
+	trackedReader
+	consumed func() int64
+	read     int64
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.consumed != nil && s.read-s.consumed() > maxValue {
+		s.err = tooLarge("one value of it is larger than %d KiB", maxValue>>10)
+		return 0, s.err
+	}
+	n, err := s.trackedReader.Read(p)
+	s.read += int64(n)
+	return n, err
+}
+
+// rowBudget is what the rows of an answer may still take.
+type rowBudget struct{ most, rows, text int }
+
+func newRowBudget(rows int) *rowBudget { return &rowBudget{rows, rows, rows * maxRowText} }
+
+// take counts a row with so many bytes of text.
+func (b *rowBudget) take(text int) error {
+	b.rows--
+	b.text -= text
+	switch {
+	case b.rows < 0:
+		return tooLarge("it has more than %d rows", b.most)
+	case b.text < 0:
+		return tooLarge("the text of its rows is longer than %d KiB", b.most*maxRowText>>10)
+	}
+	return nil
+}
+
 // decodeObject reads one JSON object from r as a stream: for each member whose
 // name is in arrays, element is called at each element of its array, which may
 // be null or missing; all other members are returned as they are. What follows
 // the object is an error.
 func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) (members map[string]json.RawMessage, err error) {
-	body := &trackedReader{r: skipBOM(r)}
+	body := &source{trackedReader: trackedReader{r: skipBOM(r)}}
 	defer func() {
 		if err != nil && body.err != nil {
 			members, err = nil, body.err // and not what the JSON looked like without the rest
@@ -155,6 +208,8 @@ func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) 
 	// As lenient as encoding/json: the last of two members with one name counts,
 	// and what is no UTF-8 becomes U+FFFD.
 	d := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	body.consumed = d.InputOffset
+	kept := 0
 	token, err := d.ReadToken()
 	switch {
 	case err != nil:
@@ -174,6 +229,9 @@ func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) 
 			raw, err := d.ReadValue()
 			if err != nil {
 				return nil, syntaxError(err)
+			}
+			if kept += len(name) + len(raw) + memberOverhead; kept > maxMembers {
+				return nil, tooLarge("its members take more than %d KiB", maxMembers>>10)
 			}
 			members[name] = json.RawMessage(raw.Clone())
 			continue
@@ -224,10 +282,14 @@ type field struct {
 
 // decodeRow reads one element of an array into fields; those that it does not
 // have are set as if they were null. A row that is no object has none: without
-// an id or a time it is not counted, and it hides no other row.
-func decodeRow(d *jsontext.Decoder, fields []field) error {
-	seen, err := decodeFields(d, fields)
+// an id or a time it is not counted, and it hides no other row. The length of
+// what was read comes out of left.
+func decodeRow(d *jsontext.Decoder, fields []field, left *rowBudget) error {
+	seen, length, err := decodeFields(d, fields)
 	if err != nil {
+		return err
+	}
+	if err := left.take(length); err != nil {
 		return err
 	}
 	for i, f := range fields {
@@ -241,37 +303,38 @@ func decodeRow(d *jsontext.Decoder, fields []field) error {
 	return nil
 }
 
-// decodeFields returns a bit for each field that the row has.
-func decodeFields(d *jsontext.Decoder, fields []field) (seen uint, err error) {
+// decodeFields returns a bit for each field that the row has, and their length.
+func decodeFields(d *jsontext.Decoder, fields []field) (seen uint, length int, err error) {
 	if d.PeekKind() != '{' {
-		return 0, d.SkipValue()
+		return 0, 0, d.SkipValue()
 	}
 	if _, err := d.ReadToken(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for d.PeekKind() != '}' {
 		name, err := d.ReadValue()
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		i := find(fields, name)
 		if i < 0 {
 			if err := d.SkipValue(); err != nil {
-				return 0, err
+				return 0, 0, err
 			}
 			continue
 		}
 		value, err := d.ReadValue()
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if err := fields[i].into.UnmarshalJSON(value); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		seen |= 1 << i
+		length += len(value)
 	}
 	_, err = d.ReadToken()
-	return seen, err
+	return seen, length, err
 }
 
 // find is the index of the field with a name, which is a JSON string; -1 if

@@ -247,7 +247,7 @@ func TestDecodeErrorsQuoteNothing(t *testing.T) {
 	} {
 		row := decodeCredentials()
 		_, err := decodeObject(strings.NewReader(in), map[string]func(*jsontext.Decoder) error{"rows": func(d *jsontext.Decoder) error {
-			_, err := row(d)
+			_, err := row(d, newRowBudget(10))
 			return err
 		}})
 		if err == nil || strings.Contains(err.Error(), "s3") {

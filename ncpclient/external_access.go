@@ -143,21 +143,21 @@ func getPage[T any](ctx context.Context, c *ExternalAccess, op Operation, path [
 }
 
 // minPageRows is how many rows a page may have even if far fewer were asked for:
-// a server may not know of the size.
-const minPageRows = 100_000
+// a server may not know of the size. Small rows take far more memory than they
+// took on the wire, and ten such pages may come at one time.
+const minPageRows = 20_000
 
 func decodePage[T any](resp *http.Response, body io.Reader, number, size int, row rowDecoder[T]) (Page[T], error) {
 	page := Page[T]{Number: number, Size: size, Total: unknownCount}
+	// A million rows do not fit into the largest answer that is read, and ten
+	// times as many with their text still fit into 32 bits.
+	left := newRowBudget(max(minPageRows, 10*min(size, 1_000_000)))
 	page.Date, _ = http.ParseTime(resp.Header.Get("Date"))
 	members, err := decodeObject(body, map[string]func(*jsontext.Decoder) error{
 		"content": func(d *jsontext.Decoder) error {
-			r, err := row(d)
+			r, err := row(d, left)
 			if err != nil {
 				return err
-			}
-			if len(page.Rows) >= max(minPageRows, 10*size) {
-				// Small rows take far more memory than they took on the wire.
-				return &Error{Reason: ErrTooLarge, Status: resp.StatusCode, err: fmt.Errorf("a page of %d rows was asked for, and more than %d came", size, len(page.Rows))}
 			}
 			page.Rows = append(page.Rows, r)
 			return nil
@@ -196,7 +196,7 @@ func decodePage[T any](resp *http.Response, body io.Reader, number, size int, ro
 }
 
 // A rowDecoder reads the rows of one page, one by one.
-type rowDecoder[T any] func(*jsontext.Decoder) (T, error)
+type rowDecoder[T any] func(*jsontext.Decoder, *rowBudget) (T, error)
 
 // decodeSubjects leaves the ID of a row empty if it could not be used: one such
 // row must not hide the others.
@@ -210,8 +210,8 @@ func decodeSubjects() rowDecoder[Subject] {
 		{"updateTime", &updateTime},
 		{"lastSeenTime", &lastSeenTime},
 	}
-	return func(d *jsontext.Decoder) (Subject, error) {
-		if err := decodeRow(d, fields); err != nil {
+	return func(d *jsontext.Decoder, left *rowBudget) (Subject, error) {
+		if err := decodeRow(d, fields, left); err != nil {
 			return Subject{}, err
 		}
 		s := Subject{
@@ -238,8 +238,8 @@ func decodeCredentials() rowDecoder[Credential] {
 		{"failed", &failed},
 		{"seenTime", &seenTime},
 	}
-	return func(d *jsontext.Decoder) (Credential, error) {
-		if err := decodeRow(d, fields); err != nil {
+	return func(d *jsontext.Decoder, left *rowBudget) (Credential, error) {
+		if err := decodeRow(d, fields, left); err != nil {
 			return Credential{}, err
 		}
 		return Credential{

@@ -241,7 +241,7 @@ func FuzzDecodeRowIsLikeEncodingJSON(f *testing.F) {
 		}
 		row := decodeCredentials()
 		_, err := decodeObject(bytes.NewReader(body), map[string]func(*jsontext.Decoder) error{"content": func(d *jsontext.Decoder) error {
-			c, err := row(d)
+			c, err := row(d, newRowBudget(len(body)))
 			got = append(got, c)
 			return err
 		}})
