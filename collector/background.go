@@ -18,7 +18,7 @@ type underWayError struct {
 }
 
 func (e *underWayError) Error() string {
-	return e.what + " was still under way when the scrape had to be answered"
+	return e.what + ": NCP did not answer in time; it is still waited for, for the next scrape"
 }
 
 func (e *underWayError) Unwrap() error { return e.err }

@@ -146,6 +146,7 @@ func newDecodeError(resp *http.Response, err error) *Error {
 	if !errors.As(err, &e) {
 		return &Error{Reason: ErrMalformedAnswer, Status: resp.StatusCode, err: err}
 	}
+	e.Status = resp.StatusCode
 	return e
 }
 
