@@ -61,16 +61,15 @@ var (
 	setOperator = regexp.MustCompile(`\b(unless|and|or)\b`)
 	numeral     = regexp.MustCompile(`(^|[\s(,])(-?\d+(?:\.\d+)?)([\s),]|$)`)
 	jobLabel    = regexp.MustCompile(`\b(on|by) \(job(, )?`)
-
-	otherComparisons = map[string][]string{
-		"==": {"!="}, "!=": {"=="}, ">": {"<", ">="}, ">=": {"<", ">"}, "<": {">", "<="}, "<=": {">", "<"},
-	}
-	otherSetOperators = map[string][]string{"unless": {"and"}, "and": {"unless"}, "or": {"and", "unless"}}
 )
 
 // mutateExpression changes each operator, each number, and each place where one
 // job is kept from another.
 func mutateExpression(expr string) []expression {
+	otherComparisons := map[string][]string{
+		"==": {"!="}, "!=": {"=="}, ">": {"<", ">="}, ">=": {"<", ">"}, "<": {">", "<="}, "<=": {">", "<"},
+	}
+	otherSetOperators := map[string][]string{"unless": {"and"}, "and": {"unless"}, "or": {"and", "unless"}}
 	var all []expression
 	masked := mask(expr)
 	replace := func(from, to int, with string, mild bool) {
@@ -101,7 +100,7 @@ func mutateExpression(expr string) []expression {
 // mask replaces selectors, ranges and strings, in which nothing is changed.
 func mask(expr string) string {
 	hidden := regexp.MustCompile(`\{[^}]*\}|\[[^\]]*\]|"[^"]*"`)
-	return hidden.ReplaceAllStringFunc(expr, func(s string) string { return strings.Repeat("x", len(s)) })
+	return hidden.ReplaceAllStringFunc(expr, func(s string) string { return strings.Repeat("#", len(s)) })
 }
 
 // otherNumbers are a little less and a little more.
