@@ -169,7 +169,7 @@ func TestMutants(t *testing.T) {
 	for g, group := range rules.Groups {
 		for r, rule := range group.Rules {
 			names := concerned(rules, rule)
-			tests := about(files, names)
+			tests := about(files, names, group.Name)
 			sub := func(number int) string { return filepath.Join(dir, fmt.Sprint(g, "-", r, "-", number)) }
 			// That a mutant fails tells nothing if the rule does.
 			try(sub(0), rule.name(), excerpt(rules, names, nil), tests, true)
@@ -248,8 +248,9 @@ func excerpt(rules ruleFile, names []string, change *mutant) ruleFile {
 	return result
 }
 
-// about are the tests of the named rules, and those that no alert is there.
-func about(files []unitTests, names []string) []unitTests {
+// about are the tests of the named rules, and those of the group that no alert is
+// there. The group that a file tests is the last that it names.
+func about(files []unitTests, names []string, group string) []unitTests {
 	var result []unitTests
 	for _, file := range files {
 		var tests []unitTest
@@ -259,7 +260,7 @@ func about(files []unitTests, names []string) []unitTests {
 			})
 			test.Expressions = slices.DeleteFunc(slices.Clone(test.Expressions), func(e map[string]any) bool {
 				expr := fmt.Sprint(e["expr"])
-				none := strings.Contains(expr, "ALERTS") && e["exp_samples"] == nil
+				none := file.GroupEvalOrder[len(file.GroupEvalOrder)-1] == group && strings.Contains(expr, "ALERTS") && e["exp_samples"] == nil
 				return !none && !slices.ContainsFunc(names, func(name string) bool { return strings.Contains(expr, name) })
 			})
 			if len(test.Alerts)+len(test.Expressions) > 0 {
