@@ -37,8 +37,13 @@ test: ## all unit tests, with the race detector
 	go test -race -timeout 5m ./...
 
 .PHONY: e2e
-e2e: ## the built binary, a simulated NCP and a real Prometheus
+e2e: ## the built binary, a simulated NCP and a real Prometheus; then rules
 	go test -tags e2e -count 1 -timeout 10m ./e2e/
+	$(MAKE) rules
+
+.PHONY: rules
+rules: ## the Prometheus rules: their unit tests, and that a broken rule breaks one
+	go test -tags e2e -count 1 -timeout 20m ./deploy/prometheus/
 
 .PHONY: lint
 lint: $(GOLANGCI) ## all linters
