@@ -21,7 +21,7 @@ BENCHTIME         ?= 2s
 
 .PHONY: help
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build ./ncp_exporter, static and stripped
@@ -68,6 +68,10 @@ bench: ## benchmarks
 .PHONY: docs
 docs: ## write the tables of flags and metrics from the code
 	go test -run '^TestDocs$$' . -args -update
+
+.PHONY: dashboards
+dashboards: ## write the dashboards from the code in grafana/
+	go test -run '^TestDashboards$$' ./grafana -args -update
 
 .PHONY: golden
 golden: ## write the golden exposition of the end-to-end test anew
