@@ -73,6 +73,14 @@ docs: ## write the tables of flags and metrics from the code
 dashboards: ## write the dashboards from the code in grafana/
 	go test -run '^TestDashboards$$' ./grafana -args -update
 
+.PHONY: dashboards-check
+dashboards-check: ## hold the dashboards against the JSON Schema of @grafana/schema (needs node and npm)
+	@if command -v npm >/dev/null; then \
+		cd grafana/checks && npm ci --no-fund --no-audit --ignore-scripts --loglevel=error && npm run --silent check; \
+	else \
+		echo "node and npm are not installed: the dashboards are not held against their schema"; exit 1; \
+	fi
+
 .PHONY: golden
 golden: ## write the golden exposition of the end-to-end test anew
 	go test -tags e2e ./e2e/ -args -update

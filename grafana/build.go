@@ -64,7 +64,7 @@ func number(v float64) *float64 { return &v }
 func count(n int) *int          { return &n }
 
 // dashboard is what all dashboards have in common.
-func dashboard(uid, title, description string, other Link, panels ...Panel) *Dashboard {
+func dashboard(uid, title, description string, other DashboardLink, panels ...Panel) *Dashboard {
 	d := &Dashboard{
 		UID: uid, Title: title, Description: description,
 		Tags:          []string{"ncp_exporter"},
@@ -87,10 +87,10 @@ func dashboard(uid, title, description string, other Link, panels ...Panel) *Das
 				TextFormat:  "{{x509_subject}} {{subject_id}} {{order_id}} {{certificate_id}} {{collector}} {{instance}}",
 			},
 		}},
-		Links: []Link{
+		Links: []DashboardLink{
 			other,
 			{
-				Title: "Runbooks", Type: "link", Icon: "doc", URL: "${runbooks}", TargetBlank: true,
+				Title: "Runbooks", Type: "link", Icon: "doc", URL: "${runbooks}", TargetBlank: true, Tags: []string{},
 				Tooltip: "What each alert means and what to do",
 			},
 		},
@@ -104,8 +104,8 @@ func dashboard(uid, title, description string, other Link, panels ...Panel) *Das
 }
 
 // toDashboard is a link to another dashboard that keeps range and variables.
-func toDashboard(uid, title, tooltip string) Link {
-	return Link{Title: title, Type: "link", Icon: "dashboard", Tooltip: tooltip, URL: "/d/" + uid, IncludeVars: true, KeepTime: true}
+func toDashboard(uid, title, tooltip string) DashboardLink {
+	return DashboardLink{Title: title, Type: "link", Icon: "dashboard", Tooltip: tooltip, URL: "/d/" + uid, Tags: []string{}, IncludeVars: true, KeepTime: true}
 }
 
 func variables() []Variable {
@@ -162,7 +162,7 @@ func panel(kind, title, description string, pos GridPos, targets []Target, defau
 
 func row(title string, y int) Panel {
 	open := false
-	return Panel{Type: "row", Title: title, GridPos: at(0, y, 24, 1), Collapsed: &open}
+	return Panel{Type: "row", Title: title, GridPos: at(0, y, 24, 1), Collapsed: &open, Panels: &[]Panel{}}
 }
 
 func target(expr string) Target {

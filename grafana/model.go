@@ -6,20 +6,20 @@ package grafana
 // Dashboard is a dashboard as Grafana reads it; of its fields only those that
 // are used here.
 type Dashboard struct {
-	UID           string      `json:"uid"`
-	Title         string      `json:"title"`
-	Description   string      `json:"description"`
-	Tags          []string    `json:"tags"`
-	Editable      bool        `json:"editable"`
-	GraphTooltip  int         `json:"graphTooltip"`
-	Refresh       string      `json:"refresh"`
-	SchemaVersion int         `json:"schemaVersion"`
-	Timezone      string      `json:"timezone"`
-	Time          TimeRange   `json:"time"`
-	Annotations   Annotations `json:"annotations"`
-	Links         []Link      `json:"links"`
-	Templating    Templating  `json:"templating"`
-	Panels        []Panel     `json:"panels"`
+	UID           string          `json:"uid"`
+	Title         string          `json:"title"`
+	Description   string          `json:"description"`
+	Tags          []string        `json:"tags"`
+	Editable      bool            `json:"editable"`
+	GraphTooltip  int             `json:"graphTooltip"`
+	Refresh       string          `json:"refresh"`
+	SchemaVersion int             `json:"schemaVersion"`
+	Timezone      string          `json:"timezone"`
+	Time          TimeRange       `json:"time"`
+	Annotations   Annotations     `json:"annotations"`
+	Links         []DashboardLink `json:"links"`
+	Templating    Templating      `json:"templating"`
+	Panels        []Panel         `json:"panels"`
 }
 
 // TimeRange is the range that a dashboard opens with.
@@ -55,18 +55,25 @@ type Datasource struct {
 	UID  string `json:"uid"`
 }
 
-// Link leads from a dashboard, a panel or a value to elsewhere.
-type Link struct {
+// DashboardLink leads from a dashboard to elsewhere.
+type DashboardLink struct {
 	Title       string   `json:"title"`
-	Type        string   `json:"type,omitempty"`
-	Icon        string   `json:"icon,omitempty"`
-	Tooltip     string   `json:"tooltip,omitempty"`
+	Type        string   `json:"type"`
+	Icon        string   `json:"icon"`
+	Tooltip     string   `json:"tooltip"`
 	URL         string   `json:"url"`
-	Tags        []string `json:"tags,omitempty"`
-	AsDropdown  bool     `json:"asDropdown,omitempty"`
-	TargetBlank bool     `json:"targetBlank,omitempty"`
-	IncludeVars bool     `json:"includeVars,omitempty"`
-	KeepTime    bool     `json:"keepTime,omitempty"`
+	Tags        []string `json:"tags"`
+	AsDropdown  bool     `json:"asDropdown"`
+	TargetBlank bool     `json:"targetBlank"`
+	IncludeVars bool     `json:"includeVars"`
+	KeepTime    bool     `json:"keepTime"`
+}
+
+// Link leads from a value to elsewhere.
+type Link struct {
+	Title       string `json:"title"`
+	URL         string `json:"url"`
+	TargetBlank bool   `json:"targetBlank"`
 }
 
 // Templating holds the variables.
@@ -120,8 +127,8 @@ type Panel struct {
 	FieldConfig     *FieldConfig     `json:"fieldConfig,omitempty"`
 	Options         any              `json:"options,omitempty"`
 	Transformations []Transformation `json:"transformations,omitempty"`
-	Links           []Link           `json:"links,omitempty"`
 	Collapsed       *bool            `json:"collapsed,omitempty"` // of a row
+	Panels          *[]Panel         `json:"panels,omitempty"`    // of a row that is collapsed
 }
 
 // GridPos is the place of a panel on a grid of 24 columns.
