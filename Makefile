@@ -44,7 +44,7 @@ e2e: ## the built binary, a simulated NCP and a real Prometheus
 lint: $(GOLANGCI) ## all linters
 	$(GOLANGCI) run ./...
 	go mod tidy -diff
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo "shellcheck is not installed: left out"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run grafana/render/pictures; else echo "shellcheck is not installed: left out"; fi
 	@if command -v yamllint >/dev/null; then yamllint --strict .; else echo "yamllint is not installed: left out"; fi
 
 $(GOLANGCI):
@@ -80,6 +80,10 @@ dashboards-check: ## hold the dashboards against the JSON Schema of @grafana/sch
 	else \
 		echo "node and npm are not installed: the dashboards are not held against their schema"; exit 1; \
 	fi
+
+.PHONY: pictures
+pictures: ## draw the dashboards of the demo into docs/img (ten minutes; needs node, prometheus, chromium)
+	grafana/render/pictures
 
 .PHONY: golden
 golden: ## write the golden exposition of the end-to-end test anew

@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// runbooks is where docs/runbooks.md can be read, the same as in the
-// runbook_url of the alert rules. Who keeps a copy elsewhere changes it here.
-const runbooks = "https://example.com/ncp_exporter/docs/runbooks.md"
+// runbooks begins every link to a runbook, as in the runbook_url of the alert
+// rules. Where it can be read is for those to say who serve it: they put its
+// address there instead.
+const runbooks = "docs/runbooks.md"
 
 // File is the name of the dashboard's file in dashboards/.
 func (d *Dashboard) File() string { return d.UID + ".json" }
@@ -265,7 +266,10 @@ func prop(id string, value any) Property { return Property{ID: id, Value: value}
 // ago shows a time in milliseconds as how long ago it was.
 func ago() Property { return prop("unit", "dateTimeFromNow") }
 
-func cell(kind string) Property { return prop("custom.cellOptions", map[string]any{"type": kind}) }
+// colored shows the text of a cell in the colour of its value.
+func colored() Property {
+	return prop("custom.cellOptions", map[string]any{"type": "color-text"})
+}
 
 // table shows columns in this order; what no column names is left out. Answers
 // to more than one query are joined by the field joinBy.

@@ -193,6 +193,11 @@ func lintPanel(t *testing.T, p *Panel, metrics map[string][]string) {
 	if f.NoValue == "" && !strings.HasSuffix(p.Targets[0].Expr, "or vector(0)") {
 		t.Error(`it would say "No data"`)
 	}
+	lintTargets(t, p, metrics)
+}
+
+func lintTargets(t *testing.T, p *Panel, metrics map[string][]string) {
+	t.Helper()
 	for _, target := range p.Targets {
 		if target.Datasource != datasource() || target.RefID == "" || target.Instant == target.Range {
 			t.Errorf("%s: no data source, no name, or neither instant nor range", target.RefID)
@@ -209,37 +214,8 @@ func lintPanel(t *testing.T, p *Panel, metrics map[string][]string) {
 
 func lintQuery(t reporter, panel, expr, kind string, metrics map[string][]string) {
 	for _, s := range selectors(t, expr, "") {
-		labels, ok := metrics[s.metric]
-		if !ok {
-			t.Errorf("%s is not in docs/metrics.md", s.metric)
-		}
-		wanted := map[string]string{"target-job-rule": `job=~"$job"`, "target-instance-rule": `instance=~"$instance"`}
-		if slices.Contains(labels, "subject_id") {
-			wanted["subject"] = `subject_id=~"$subject"`
-		}
-		for rule, matcher := range wanted {
-			if !slices.Contains(s.matchers, matcher) && !excused(t, rule, panel) {
-				t.Errorf("%s is asked for without %s", s.metric, matcher)
-			}
-		}
-		for _, m := range s.matchers {
-			label := regexp.MustCompile(`^\w+`).FindString(m)
-			if s.metric != "ALERTS" && s.metric != "ALERTS_FOR_STATE" && !slices.Contains(append(labels, "job", "instance"), label) {
-				t.Errorf("%s has no label %s", s.metric, label)
-			}
-		}
-		if strings.HasSuffix(s.metric, "_total") != (s.function == "rate" || s.function == "increase") && !strings.HasSuffix(s.metric, "_bucket") {
-			t.Errorf("%s is in %s(): counters want rate() or increase(), gauges neither", s.metric, s.function)
-		}
-		// What is asked for at one moment looks back over the range of the
-		// dashboard; a line over its own interval.
-		span := map[string]string{"rate": "[$__rate_interval]", "increase": "[$__range]"}[s.function]
-		if (span != "" && s.span != span) || (s.function == "increase" && kind == "timeseries") || (s.function == "rate" && kind != "timeseries") {
-			t.Errorf("%s(%s%s) in a %s", s.function, s.metric, s.span, kind)
-		}
-		if s.span != "" && !strings.HasPrefix(s.span, "[$__") && s.function != "last_over_time" {
-			t.Errorf("%s has the fixed range %s", s.metric, s.span)
-		}
+		lintSelector(t, panel, s, metrics)
+		lintSpan(t, s, kind)
 	}
 	// Two exporters on one account count the same logins. Requests are each
 	// exporter's own.
@@ -249,6 +225,48 @@ func lintQuery(t reporter, panel, expr, kind string, metrics map[string][]string
 		if !kept && found[3] == "" && !strings.HasPrefix(found[4], "ncp_api_") {
 			t.Errorf("%s counts twice what two exporters see", found[0])
 		}
+	}
+}
+
+// lintSelector wants a metric that there is, of the exporters that were chosen.
+func lintSelector(t reporter, panel string, s selector, metrics map[string][]string) {
+	labels, ok := metrics[s.metric]
+	if !ok {
+		t.Errorf("%s is not in docs/metrics.md", s.metric)
+	}
+	wanted := map[string]string{"target-job-rule": `job=~"$job"`, "target-instance-rule": `instance=~"$instance"`}
+	if slices.Contains(labels, "subject_id") {
+		wanted["subject"] = `subject_id=~"$subject"`
+	}
+	for rule, matcher := range wanted {
+		if !slices.Contains(s.matchers, matcher) && !excused(t, rule, panel) {
+			t.Errorf("%s is asked for without %s", s.metric, matcher)
+		}
+	}
+	for _, m := range s.matchers {
+		label := regexp.MustCompile(`^\w+`).FindString(m)
+		if !strings.HasPrefix(s.metric, "ALERTS") && label != "job" && label != "instance" && !slices.Contains(labels, label) {
+			t.Errorf("%s has no label %s", s.metric, label)
+		}
+	}
+}
+
+// lintSpan wants what is asked for at one moment to look back over the range of
+// the dashboard, and a line over its own interval; of counters, and of nothing else.
+func lintSpan(t reporter, s selector, kind string) {
+	counts := s.function == "rate" || s.function == "increase"
+	if counter := strings.HasSuffix(s.metric, "_total") || strings.HasSuffix(s.metric, "_bucket"); counter != counts {
+		t.Errorf("%s is in %s(): counters want rate() or increase(), gauges neither", s.metric, s.function)
+	}
+	function, span := "increase", "[$__range]"
+	if kind == "timeseries" {
+		function, span = "rate", "[$__rate_interval]"
+	}
+	switch {
+	case counts && (s.function != function || s.span != span):
+		t.Errorf("%s(%s%s) in a %s", s.function, s.metric, s.span, kind)
+	case s.span != "" && !strings.HasPrefix(s.span, "[$__") && s.function != "last_over_time":
+		t.Errorf("%s has the fixed range %s", s.metric, s.span)
 	}
 }
 
@@ -363,7 +381,7 @@ func TestLintFinds(t *testing.T) {
 		"no job":           `max(ncp_scrape_collector_success{instance=~"$instance"})`,
 		"no instance":      `max(ncp_scrape_collector_success{job=~"$job"})`,
 		"no subject":       `max(ncp_external_access_subject_refresh_success{TARGET})`,
-		"no such metric":   `max(ncp_scrape_collector_sucess{TARGET})`,
+		"no such metric":   `max(ncp_scrape_collector_failure{TARGET})`,
 		"no such label":    `max(ncp_scrape_collector_success{TARGET, api="x"})`,
 		"no selector":      `max(up)`,
 		"sum":              `sum(ncp_external_access_subject_refresh_success{SUBJECT})`,

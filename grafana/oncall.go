@@ -52,25 +52,26 @@ func statuses() []Mapping {
 	)
 }
 
-// oncall is the dashboard of those who are on call.
+// oncall is the dashboard of those who are on call. Jobs are accounts, as for
+// the rules: what exporters of one job say is one thing, what jobs say adds up.
 func oncall() *Dashboard {
 	p := []Panel{
 		stat("Alerts firing", "Alerts of the exporter's rules that fire now; the table below says which. 0 too if Prometheus has no such rules.",
 			at(0, 0, 3, 4), `count(ALERTS{alertname=~"NCP.*", alertstate="firing"}) or vector(0)`,
 			Field{Unit: "none", Thresholds: steps("green", 1.0, "red")}),
-		stat("Validations timed out", "Certificates in the look-back window whose validation timed out. They need a new order: nothing happens by itself.",
-			at(3, 0, 3, 4), `max(`+changedCertificate+`{TARGET, status="validation_timed_out"})`,
+		stat("Certs timed out", "Certificates in the look-back window whose validation timed out. They need a new order: nothing happens by itself.",
+			at(3, 0, 3, 4), `sum(max by (job) (`+changedCertificate+`{TARGET, status="validation_timed_out"}))`,
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "red")}),
-		stat("Validations ongoing", "Certificates in the look-back window that wait for their validation. Normal for a while; the table below says since when.",
-			at(6, 0, 3, 4), `max(`+changedCertificate+`{TARGET, status="ongoing"})`,
+		stat("Certs ongoing", "Certificates in the look-back window that wait for their validation. Normal for a while; the table below says since when.",
+			at(6, 0, 3, 4), `sum(max by (job) (`+changedCertificate+`{TARGET, status="ongoing"}))`,
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "blue")}),
-		stat("Subjects with failures", "Subjects that failed to log in at least once in the range of this dashboard.",
+		stat("Subjects failing", "Subjects that failed to log in at least once in the range of this dashboard.",
 			at(9, 0, 3, 4), `count(`+failing+`)`+zeroIfWatched,
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "orange")}),
 		stat("Failed logins", "Failed logins in the range of this dashboard, of all subjects together.",
 			at(12, 0, 3, 4), `round(sum(max by (subject_id) (increase(`+authentications+`{SUBJECT, result="failure"}[$__range]))))`+zeroIfWatched,
 			Field{Unit: "short", NoValue: unknown, Thresholds: steps("green", 1.0, "orange")}),
-		stat("Worst failure share", "The largest share of failed logins that a single subject has in the range of this dashboard.",
+		stat("Worst share", "The largest share of failed logins that a single subject has in the range of this dashboard.",
 			at(15, 0, 3, 4), `max(`+failureShare+`)`+zeroIfWatched,
 			Field{Unit: "percentunit", Decimals: count(0), NoValue: unknown, Thresholds: steps("green", 0.05, "orange", 0.5, "red")}),
 		stat("Collectors", "Whether all that had to be read from NCP was read in the last scrape, by at least one exporter. If not, what this dashboard shows may be old or missing.",
@@ -82,11 +83,11 @@ func oncall() *Dashboard {
 
 		table("Certificates not validated", "Every certificate in the look-back window whose validation is ongoing, timed out or in an unknown state, and since when it is seen so "+
 			"(at most since the beginning of the range). Empty too with --no-collector.certificate-manager.per-certificate.",
-			at(0, 4, 9, 9), "No validation is ongoing or timed out, as far as NCP could be read", "",
+			at(0, 4, 7, 8), "No validation is ongoing or timed out, as far as NCP could be read", "",
 			[]column{
-				{from: "status", title: "Status", width: 110, properties: []Property{prop("mappings", statuses()), cell("color-text")}},
+				{from: "status", title: "Status", width: 100, properties: []Property{prop("mappings", statuses()), colored()}},
 				{from: "order_id", title: "Order", width: 90},
-				{from: "certificate_id", title: "Certificate", width: 120},
+				{from: "certificate_id", title: "Certificate", width: 110},
 				{from: "Value", title: "Seen so since", properties: []Property{ago()}},
 			},
 			[]any{sorted("Status", true), sorted("Seen so since", false)},
@@ -94,22 +95,22 @@ func oncall() *Dashboard {
 				` and on (order_id, certificate_id, status) `+certificateStatus+`{TARGET, status!="normal"}`),
 		),
 		table("Who fails to log in", "Every subject with a failed login in the range of this dashboard: how often, what share of its logins, since when, and when it last got in.",
-			at(9, 4, 15, 9), "Nobody failed to log in, as far as NCP could be read", "subject_id",
+			at(7, 4, 17, 8), "Nobody failed to log in, as far as NCP could be read", "subject_id",
 			[]column{
 				{from: "x509_subject", title: "Subject"},
 				{from: "Value #B", title: "Failures", width: 80, properties: []Property{prop("unit", "short"), prop("decimals", 0)}},
-				{from: "Value #C", title: "Share", width: 120, properties: []Property{
+				{from: "Value #C", title: "Share", width: 105, properties: []Property{
 					prop("unit", "percentunit"), prop("decimals", 0), prop("min", 0), prop("max", 1),
 					prop("thresholds", steps("green", 0.05, "orange", 0.5, "red")),
 					prop("custom.cellOptions", map[string]any{"type": "gauge", "mode": "basic", "valueDisplayMode": "color"}),
 				}},
-				{from: "Value #D", title: "First failure", width: 125, properties: []Property{ago()}},
-				{from: "Value #A", title: "Last failure", width: 125, properties: []Property{ago()}},
-				{from: "Value #E", title: "Last success", width: 125, properties: []Property{ago()}},
+				{from: "Value #D", title: "First failure", width: 135, properties: []Property{ago()}},
+				{from: "Value #A", title: "Last failure", width: 135, properties: []Property{ago()}},
+				{from: "Value #E", title: "Last success", width: 135, properties: []Property{ago()}},
 				{from: "Value #F"},
-				{from: "subject_id", title: "Subject id", width: 150},
+				{from: "subject_id", title: "Subject id", width: 110},
 			},
-			[]any{sorted("Failures", true)},
+			[]any{sorted("Failures", true), sorted("Share", true)},
 			rows(`(`+failing+`) * 1000`),
 			// There was one at least, though a counter that begins with it shows no rise.
 			rows(ofFailing(`clamp_min(round(max by (subject_id) (increase(`+authentications+`{SUBJECT, result="failure"}[$__range]))), 1)`)),
@@ -119,37 +120,37 @@ func oncall() *Dashboard {
 			rows(ofFailing(names)),
 		),
 
-		alerts(at(0, 13, 24, 6)),
+		alerts(at(0, 12, 24, 6)),
 
 		graph("Certificates by status", "Certificates in the look-back window by the status of their validation. A certificate that leaves the window has not changed for its length; it is not gone.",
-			at(0, 19, 9, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: stacked("line")},
-			series(`max by (status) (`+changedCertificate+`{TARGET})`, "{{status}}"),
+			at(0, 18, 9, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: stacked("line")},
+			series(`sum by (status) (max by (job, status) (`+changedCertificate+`{TARGET}))`, "{{status}}"),
 		).override("validation_timed_out", fixed("red"), prop("displayName", "timed out")).
 			override("ongoing", fixed("orange")).
 			override("unknown", fixed("purple")).
 			override("normal", fixed("green")),
 		graph("Failed logins by subject", "Failed logins a minute, one colour for each subject that failed.",
-			at(9, 19, 15, 8), Field{Unit: "cpm", Min: number(0), NoValue: "No login failed, as far as NCP could be read", Custom: stacked("bars")},
+			at(9, 18, 15, 8), Field{Unit: "cpm", Decimals: count(1), Min: number(0), NoValue: "No login failed, as far as NCP could be read", Custom: stacked("bars")},
 			series(named(`(60 * max by (subject_id) (rate(`+authentications+`{SUBJECT, result="failure"}[$__rate_interval])) > 0)`), "{{x509_subject}}"),
 		).legend("max"),
 
 		table("All subjects", "Every subject that is watched: when it last got in and last failed, how often it logs in, and how fresh its numbers are.",
-			at(0, 27, 24, 9), "No subject is watched, as far as NCP could be read", "subject_id",
+			at(0, 26, 24, 9), "No subject is watched, as far as NCP could be read", "subject_id",
 			[]column{
 				{from: "x509_subject", title: "Subject"},
 				{from: "enabled", title: "Enabled", width: 80, properties: []Property{
-					prop("mappings", shown("true", "yes", "text", "false", "no", "orange")), cell("color-text"),
+					prop("mappings", shown("true", "yes", "text", "false", "no", "orange")), colored(),
 				}},
 				{from: "Value #B", title: "Last success", width: 140, properties: []Property{ago()}},
 				{from: "Value #C", title: "Last failure", width: 140, properties: []Property{ago()}},
 				{from: "Value #D", title: "Logins in range", width: 130, properties: []Property{prop("unit", "short"), prop("decimals", 0)}},
 				{from: "Value #E", title: "Failed", width: 120, properties: []Property{
 					prop("unit", "percentunit"), prop("decimals", 1), prop("min", 0), prop("max", 1),
-					prop("thresholds", steps("green", 0.05, "orange", 0.5, "red")), cell("color-text"),
+					prop("thresholds", steps("green", 0.05, "orange", 0.5, "red")), colored(),
 				}},
 				{from: "Value #F", title: "Read whole", width: 140, properties: []Property{ago()}},
 				{from: "Value #G", title: "Last read", width: 90, properties: []Property{
-					prop("mappings", shown("1", "whole", "green", "0", "failed", "red")), cell("color-text"),
+					prop("mappings", shown("1", "whole", "green", "0", "failed", "red")), colored(),
 				}},
 				{from: "Value #A"},
 				{from: "subject_id", title: "Subject id", width: 310},
@@ -177,9 +178,11 @@ func alerts(pos GridPos) Panel {
 		[]column{
 			{from: "alertname", title: "Alert", width: 330, properties: []Property{prop("links", runbook("${__value.text}"))}},
 			{from: "severity", title: "Severity", width: 90, properties: []Property{
-				prop("mappings", shown("critical", "critical", "red", "warning", "warning", "orange", "info", "info", "blue")), cell("color-text"),
+				prop("mappings", shown("critical", "critical", "red", "warning", "warning", "orange", "info", "info", "blue")), colored(),
 			}},
-			{from: "alertstate", title: "State", width: 90},
+			{from: "alertstate", title: "State", width: 90, properties: []Property{
+				prop("mappings", shown("firing", "firing", "red", "pending", "pending", "text")), colored(),
+			}},
 			{from: "Value", title: "Since", width: 140, properties: []Property{ago()}},
 			{from: "x509_subject", title: "Subject"},
 			{from: "subject_id", title: "Subject id"},
@@ -190,7 +193,7 @@ func alerts(pos GridPos) Panel {
 			{from: "api", title: "API"},
 			{from: "instance", title: "Instance"},
 		},
-		[]any{sorted("Severity", false), sorted("Since", false)},
+		[]any{sorted("State", false), sorted("Severity", false), sorted("Since", false)},
 		rows(`ALERTS{alertname=~"NCP.*"} * ignoring (alertstate) group_left () ALERTS_FOR_STATE{alertname=~"NCP.*"} * 1000`),
 	)
 	return p

@@ -38,7 +38,7 @@ const registry = new data.FieldConfigOptionsRegistry(() => {
     },
     ...[
       'cellOptions', 'width', 'align', 'inspect', 'filterable', 'drawStyle', 'lineWidth', 'fillOpacity', 'showPoints', 'spanNulls', 'gradientMode',
-      'lineInterpolation', 'axisPlacement', 'axisLabel', 'stacking', 'thresholdsStyle', 'lineStyle',
+      'lineInterpolation', 'axisPlacement', 'axisLabel', 'stacking', 'thresholdsStyle', 'lineStyle', 'axisSoftMin', 'axisSoftMax',
     ].map((id) => item(`custom.${id}`, id, true)),
   ];
 });
@@ -90,7 +90,7 @@ const replaceVariables = (text) => Object.entries(variables).reduce((t, [k, v]) 
 
 async function prepare(panel) {
   const series = await firstValueFrom(data.transformDataFrame(panel.transformations ?? [], frames(panel)));
-  return data.applyFieldOverrides({
+  const shown = data.applyFieldOverrides({
     data: series,
     fieldConfig: panel.fieldConfig,
     fieldConfigRegistry: registry,
@@ -98,6 +98,8 @@ async function prepare(panel) {
     theme,
     timeZone: 'utc',
   });
+  data.cacheFieldDisplayNames(shown);
+  return shown;
 }
 
 function Nothing({ panel }) {
