@@ -250,6 +250,7 @@ func underway(t *testing.T) *regexp.Regexp {
 // TestDashboardsShowTheDemo runs every query of every panel on a real Prometheus
 // that scrapes the demo, and wants data of the shape that the panel draws.
 func TestDashboardsShowTheDemo(t *testing.T) {
+	t.Parallel() // they wait for Prometheus most of the time
 	all := dashboards(t)
 	v := view(t, launch(t, nil, "--demo"), dashboardsRules, all[0])
 	missing := underway(t)
@@ -350,7 +351,7 @@ func checkColumns(t *testing.T, v *viewer, p *grafana.Panel, missing *regexp.Reg
 	}
 	// What an alert is about is up to its rule.
 	if p.Title == "Alerts" {
-		for _, label := range []string{"x509_subject", "subject_id", "order_id", "certificate_id", "status", "api"} {
+		for _, label := range []string{"x509_subject", "subject_id", "order_id", "certificate_id", "api"} {
 			there[label] = true
 		}
 	}
@@ -413,9 +414,11 @@ func column(t *testing.T, v *viewer, p *grafana.Panel, from string, labels ...st
 	return column
 }
 
-// TestDashboardsTellWhatIsWrong looks for the certificate that timed out, and for
-// a subject that has no name because it was named by flag.
+// TestDashboardsTellWhatIsWrong looks for the certificate that timed out, for a
+// subject that has no name because it was named by flag, and for what is told when
+// NCP cannot be read.
 func TestDashboardsTellWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	all := dashboards(t)
 	n := simulate(t)
 	const named = "1a1b2c3d-mixed"
@@ -448,6 +451,23 @@ func TestDashboardsTellWhatIsWrong(t *testing.T) {
 	if len(lines) != 1 || lines[0].Metric["x509_subject"] != named {
 		t.Errorf("a subject without a name is called %v", lines)
 	}
+
+	// What is known of the logins stays when NCP can no longer be asked, and is
+	// said to be old; what is not known is not said to be well.
+	n.externalAccess.SetFault(ncptest.Always(ncptest.HTMLPage(http.StatusBadRequest)))
+	n.certificateManager.SetFault(ncptest.Always(ncptest.HTMLPage(http.StatusBadRequest)))
+	eventually(t, "the collectors are said to fail", func() error {
+		if values := v.ask(t, panelOf(t, all, "Collectors").Targets[0]); len(values) != 1 || values[0].numbers(t)[0] != 0 {
+			return fmt.Errorf("collectors: %v", values)
+		}
+		return nil
+	})
+	if rows := column(t, v, panelOf(t, all, "Who fails to log in"), "Value #B", "subject_id"); len(rows) != 1 {
+		t.Errorf("who fails is forgotten with the first failed scrape: %v", rows)
+	}
+	if values := v.ask(t, panelOf(t, all, "Certs timed out").Targets[0]); len(values) != 0 {
+		t.Errorf("Certificate Manager cannot be read, but %v timed out", values)
+	}
 }
 
 // TestDashboardsOfAQuietAccount wants no panel to say "No data" where nothing is
@@ -462,6 +482,7 @@ func TestDashboardsOfAQuietAccount(t *testing.T) {
 		"empty": func(ncp) {},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			all := dashboards(t)
 			n := ncp{ncptest.New(ncptest.Config{}), ncptest.New(ncptest.Config{})}
 			for _, s := range []*ncptest.Server{n.certificateManager, n.externalAccess} {
@@ -503,8 +524,8 @@ func checkCalm(t *testing.T, p *grafana.Panel, value float64) {
 		}
 	}
 	for _, m := range f.Mappings {
-		if mapped, ok := m.Options[formatFloat(value)]; ok {
-			color = mapped.Color
+		if mapped, ok := m.Options[formatFloat(value)].(map[string]any); ok {
+			color, _ = mapped["color"].(string)
 		}
 	}
 	if color != "green" {

@@ -204,16 +204,22 @@ func steps(lowest string, pairs ...any) *Thresholds {
 
 // shown maps values to texts with colours, given as value, text, color.
 func shown(triples ...string) []Mapping {
-	m := Mapping{Type: "value", Options: make(map[string]Mapped)}
+	m := Mapping{Type: "value", Options: make(map[string]any)}
 	for i := 0; i+2 < len(triples); i += 3 {
 		m.Options[triples[i]] = Mapped{Text: triples[i+1], Color: triples[i+2], Index: i / 3}
 	}
 	return []Mapping{m}
 }
 
-// stat shows one number, or one word for it.
+// stat shows one number, or one word for it. What is not known must not have the
+// colour of what is well.
 func stat(title, description string, pos GridPos, expr string, f Field) Panel {
 	f.Color = &Color{Mode: "thresholds"}
+	if f.NoValue != "" {
+		f.Mappings = append(f.Mappings, Mapping{Type: "special", Options: map[string]any{
+			"match": "null", "result": Mapped{Text: f.NoValue, Color: "purple", Index: len(f.Mappings)},
+		}})
+	}
 	return panel("stat", title, description, pos, []Target{now(expr)}, f, map[string]any{
 		"colorMode": "background", "graphMode": "none", "justifyMode": "center", "orientation": "auto", "textMode": "value",
 		"wideLayout": true, "percentChangeColorMode": "standard", "showPercentChange": false,

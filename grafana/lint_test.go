@@ -189,6 +189,9 @@ func lintPanel(t *testing.T, p *Panel, metrics map[string][]string) {
 	if p.Type == "stat" && (f.Thresholds == nil || len(f.Thresholds.Steps) < 2) {
 		t.Error("no thresholds")
 	}
+	if unread := slices.ContainsFunc(f.Mappings, func(m Mapping) bool { return m.Type == "special" && m.Options["match"] == "null" }); p.Type == "stat" && unread != (f.NoValue != "") {
+		t.Error("what is not known has the colour of what is well")
+	}
 	// 0 is counted up from nothing, so that it is never missing.
 	if f.NoValue == "" && !strings.HasSuffix(p.Targets[0].Expr, "or vector(0)") {
 		t.Error(`it would say "No data"`)

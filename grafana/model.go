@@ -189,10 +189,11 @@ type Step struct {
 	Value *float64 `json:"value"`
 }
 
-// Mapping gives values a text and a colour.
+// Mapping gives values a text and a colour: its options are a Mapped for each
+// value or, if it is special, what it matches and a result.
 type Mapping struct {
-	Type    string            `json:"type"`
-	Options map[string]Mapped `json:"options"`
+	Type    string         `json:"type"`
+	Options map[string]any `json:"options"`
 }
 
 // Mapped is what a value is shown as.

@@ -1,5 +1,7 @@
 package grafana
 
+import "fmt"
+
 const (
 	oncallUID   = "ncp-oncall"
 	exporterUID = "ncp-exporter"
@@ -120,22 +122,22 @@ func oncall() *Dashboard {
 			rows(ofFailing(names)),
 		),
 
-		alerts(at(0, 12, 24, 6)),
+		alerts(at(0, 12, 24, 7)),
 
 		graph("Certificates by status", "Certificates in the look-back window by the status of their validation. A certificate that leaves the window has not changed for its length; it is not gone.",
-			at(0, 18, 9, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: stacked("line")},
+			at(0, 19, 9, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: stacked("line")},
 			series(`sum by (status) (max by (job, status) (`+changedCertificate+`{TARGET}))`, "{{status}}"),
 		).override("validation_timed_out", fixed("red"), prop("displayName", "timed out")).
 			override("ongoing", fixed("orange")).
 			override("unknown", fixed("purple")).
 			override("normal", fixed("green")),
 		graph("Failed logins by subject", "Failed logins a minute, one colour for each subject that failed.",
-			at(9, 18, 15, 8), Field{Unit: "cpm", Decimals: count(1), Min: number(0), NoValue: "No login failed, as far as NCP could be read", Custom: stacked("bars")},
+			at(9, 19, 15, 8), Field{Unit: "cpm", Decimals: count(1), Min: number(0), NoValue: "No login failed, as far as NCP could be read", Custom: stacked("bars")},
 			series(named(`(60 * max by (subject_id) (rate(`+authentications+`{SUBJECT, result="failure"}[$__rate_interval])) > 0)`), "{{x509_subject}}"),
 		).legend("max"),
 
 		table("All subjects", "Every subject that is watched: when it last got in and last failed, how often it logs in, and how fresh its numbers are.",
-			at(0, 26, 24, 9), "No subject is watched, as far as NCP could be read", "subject_id",
+			at(0, 27, 24, 9), "No subject is watched, as far as NCP could be read", "subject_id",
 			[]column{
 				{from: "x509_subject", title: "Subject"},
 				{from: "enabled", title: "Enabled", width: 80, properties: []Property{
@@ -173,28 +175,36 @@ func oncall() *Dashboard {
 // alerts is the table of the alerts that fire, or are about to. Rules put other
 // labels on their alerts, so this one is not asked for by job or instance.
 func alerts(pos GridPos) Panel {
-	p := table("Alerts", "Alerts of the exporter's rules that fire or are pending, what they are about, and since when. The name leads to the runbook.",
+	return table("Alerts", "Alerts of the exporter's rules that fire or are pending, what they are about, and since when. The name leads to the runbook.",
 		pos, "No alert is firing or pending", "",
 		[]column{
-			{from: "alertname", title: "Alert", width: 330, properties: []Property{prop("links", runbook("${__value.text}"))}},
-			{from: "severity", title: "Severity", width: 90, properties: []Property{
-				prop("mappings", shown("critical", "critical", "red", "warning", "warning", "orange", "info", "info", "blue")), colored(),
+			{from: "alertname", title: "Alert", width: 290, properties: []Property{prop("links", runbook("${__value.text}"))}},
+			{from: "severity", title: "Severity", width: 85, properties: []Property{
+				prop("mappings", shown("1", "critical", "red", "2", "warning", "orange", "3", "info", "blue")), colored(),
 			}},
-			{from: "alertstate", title: "State", width: 90, properties: []Property{
+			{from: "alertstate", title: "State", width: 80, properties: []Property{
 				prop("mappings", shown("firing", "firing", "red", "pending", "pending", "text")), colored(),
 			}},
 			{from: "Value", title: "Since", width: 140, properties: []Property{ago()}},
+			{from: "order_id", title: "Order", width: 80},
+			{from: "certificate_id", title: "Certificate", width: 100},
 			{from: "x509_subject", title: "Subject"},
-			{from: "subject_id", title: "Subject id"},
-			{from: "order_id", title: "Order"},
-			{from: "certificate_id", title: "Certificate"},
-			{from: "status", title: "Status"},
-			{from: "collector", title: "Collector"},
-			{from: "api", title: "API"},
-			{from: "instance", title: "Instance"},
+			{from: "subject_id", title: "Subject id", width: 150},
+			{from: "collector", title: "Collector", width: 150},
+			{from: "api", title: "API", width: 150},
+			{from: "instance", title: "Instance", width: 180},
 		},
 		[]any{sorted("State", false), sorted("Severity", false), sorted("Since", false)},
-		rows(`ALERTS{alertname=~"NCP.*"} * ignoring (alertstate) group_left () ALERTS_FOR_STATE{alertname=~"NCP.*"} * 1000`),
+		// Severities are numbered, as by their names info would come before warning.
+		rows(numbered(`ALERTS{alertname=~"NCP.*"} * ignoring (alertstate) group_left () ALERTS_FOR_STATE{alertname=~"NCP.*"} * 1000`,
+			"severity", "critical", "warning", "info")),
 	)
-	return p
+}
+
+// numbered puts numbers for the values of a label, so that they sort in this order.
+func numbered(expr, label string, values ...string) string {
+	for i, value := range values {
+		expr = fmt.Sprintf("label_replace(%s, %q, \"%d\", %q, %q)", expr, label, i+1, label, value)
+	}
+	return expr
 }
