@@ -21,7 +21,7 @@ BENCHTIME         ?= 2s
 
 .PHONY: help
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build ./ncp_exporter, static and stripped
@@ -49,7 +49,7 @@ rules: ## the Prometheus rules: their unit tests, and that a broken rule breaks 
 lint: $(GOLANGCI) ## all linters
 	$(GOLANGCI) run ./...
 	go mod tidy -diff
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo "shellcheck is not installed: left out"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run grafana/render/pictures; else echo "shellcheck is not installed: left out"; fi
 	@if command -v yamllint >/dev/null; then yamllint --strict .; else echo "yamllint is not installed: left out"; fi
 
 $(GOLANGCI):
@@ -73,6 +73,22 @@ bench: ## benchmarks
 .PHONY: docs
 docs: ## write the tables of flags and metrics from the code
 	go test -run '^TestDocs$$' . -args -update
+
+.PHONY: dashboards
+dashboards: ## write the dashboards from the code in grafana/
+	go test -run '^TestDashboards$$' ./grafana -args -update
+
+.PHONY: dashboards-check
+dashboards-check: ## hold the dashboards against the JSON Schema of @grafana/schema (needs node and npm)
+	@if command -v npm >/dev/null; then \
+		cd grafana/checks && npm ci --no-fund --no-audit --ignore-scripts --loglevel=error && npm run --silent check; \
+	else \
+		echo "node and npm are not installed: the dashboards are not held against their schema"; exit 1; \
+	fi
+
+.PHONY: pictures
+pictures: ## draw the dashboards of the demo into docs/img (ten minutes; needs node, prometheus, chromium)
+	grafana/render/pictures
 
 .PHONY: golden
 golden: ## write the golden exposition of the end-to-end test anew
