@@ -48,7 +48,7 @@ func exporter() *Dashboard {
 		),
 
 		row("API budget", 12),
-		graph("Requests and their limit", "HTTP requests a second to each API, retries included, of the busiest exporter, and the --ncp.rate-limit (dashed) that bounds each exporter.",
+		graph("Requests and their limit", "HTTP requests a second to each API, retries included, of the busiest exporter, and the rate (dashed) that bounds each exporter: --ncp.rate-limit, or less for a while after NCP answered 429.",
 			at(0, 13, 8, 8), Field{Unit: "reqps", Min: number(0), NoValue: "not scraped"},
 			series(`max by (api) (sum by (job, instance, api) (rate(ncp_api_requests_total{TARGET}[$__rate_interval])))`, "{{api}}"),
 			series(`min by (api) (ncp_api_rate_limit_requests_per_second{TARGET} > 0)`, "limit of {{api}}"),
