@@ -23,7 +23,7 @@ IMAGE             ?= localhost/ncp_exporter:latest
 
 .PHONY: help
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build ./ncp_exporter, static and stripped
@@ -39,8 +39,13 @@ test: ## all unit tests, with the race detector
 	go test -race -timeout 5m ./...
 
 .PHONY: e2e
-e2e: ## the built binary, a simulated NCP and a real Prometheus
+e2e: ## the built binary, a simulated NCP and a real Prometheus; then rules
 	go test -tags e2e -count 1 -timeout 10m ./e2e/
+	$(MAKE) rules
+
+.PHONY: rules
+rules: ## the Prometheus rules: their unit tests, and that a broken rule breaks one
+	go test -tags e2e -count 1 -timeout 20m ./deploy/prometheus/
 
 .PHONY: deploy-test
 deploy-test: ## what deploy/ ships, against the schemas and types of the real tools
@@ -83,7 +88,7 @@ lint: $(GOLANGCI) ## all linters
 	go mod tidy -diff
 	cd deploy/checks && go mod tidy -diff
 	cd deploy/release && go mod tidy -diff
-	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run deploy/*/*.sh; else echo "shellcheck is not installed: left out"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run deploy/*/*.sh grafana/render/pictures; else echo "shellcheck is not installed: left out"; fi
 	@if command -v yamllint >/dev/null; then yamllint --strict .; else echo "yamllint is not installed: left out"; fi
 
 $(GOLANGCI):
@@ -115,6 +120,21 @@ KUBERNETES := v1.29.6
 schemas: ## write the schemas that manifests are checked against
 	cd deploy/checks && go run ./cmd/schemas $$(go mod download -json k8s.io/kubernetes@$(KUBERNETES) | \
 		sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/api/openapi-spec/swagger.json schemas
+.PHONY: dashboards
+dashboards: ## write the dashboards from the code in grafana/
+	go test -run '^TestDashboards$$' ./grafana -args -update
+
+.PHONY: dashboards-check
+dashboards-check: ## hold the dashboards against the JSON Schema of @grafana/schema (needs node and npm)
+	@if command -v npm >/dev/null; then \
+		cd grafana/checks && npm ci --no-fund --no-audit --ignore-scripts --loglevel=error && npm run --silent check; \
+	else \
+		echo "node and npm are not installed: the dashboards are not held against their schema"; exit 1; \
+	fi
+
+.PHONY: pictures
+pictures: ## draw the dashboards of the demo into docs/img (ten minutes; needs node, prometheus, chromium)
+	grafana/render/pictures
 
 .PHONY: golden
 golden: ## write the golden exposition of the end-to-end test anew

@@ -129,6 +129,10 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 		_ = level.Info(logger).Log("msg", "Certificate Manager is not watched: this site has no recentChanges; give --ncp.certificate-manager.url if yours has", "site", s.site)
 		s.certificateManager = false
 	}
+	if s.certificateManager && s.shard > 0 {
+		_ = level.Info(logger).Log("msg", "Certificate Manager is not watched: shard 0 does it", "shard", s.shard)
+		s.certificateManager = false
+	}
 	if !s.certificateManager && !s.externalAccess {
 		return nil, errors.New("there is nothing to watch: --collector.certificate-manager and --collector.external-access are both off")
 	}
@@ -144,7 +148,7 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 		if a.certificateManager, err = ncpclient.NewCertificateManager(config); err != nil {
 			return nil, fmt.Errorf("%s: %w", ncpclient.APICertificateManager, err)
 		}
-		a.metrics.Expect(ncpclient.APICertificateManager, ncpclient.OpRecentChanges)
+		a.metrics.Expect(ncpclient.APICertificateManager, a.certificateManager.RateLimit, ncpclient.OpRecentChanges)
 	}
 	if s.externalAccess {
 		config, err := a.config(s, from, logger, ncpclient.APIExternalAccess, from.externalAccessURL, s.externalAccessProfile)
@@ -154,7 +158,7 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 		if a.externalAccess, err = ncpclient.NewExternalAccess(config); err != nil {
 			return nil, fmt.Errorf("%s: %w", ncpclient.APIExternalAccess, err)
 		}
-		a.metrics.Expect(ncpclient.APIExternalAccess, ncpclient.OpSubjects, ncpclient.OpCredentials)
+		a.metrics.Expect(ncpclient.APIExternalAccess, a.externalAccess.RateLimit, ncpclient.OpSubjects, ncpclient.OpCredentials)
 	}
 	return a, nil
 }

@@ -58,9 +58,13 @@ type settings struct {
 	pageSize       int
 	initialHistory string
 	lateArrival    time.Duration
+	sweep          time.Duration
+	shard          int
+	totalShards    int
 
 	scrapeTimeout       time.Duration
 	scrapeTimeoutOffset time.Duration
+	scrapeMaxAge        time.Duration
 
 	stateFile stateFile
 
@@ -130,8 +134,16 @@ func flags(app *kingpin.Application, env func(string) (string, bool)) *settings 
 		oneOf(initialHistoryCount, initialHistorySkip), "count or skip"))
 	duration(app, "collector.external-access.late-arrival", "How much later than its seenTime a row may still appear and be counted.", "1h", &s.lateArrival, time.Second, ledger.MaxLateArrival)
 
+	duration(app, "collector.external-access.sweep-interval", "0s = every scrape reads every subject. Otherwise one whose lastSeenTime and updateTime stand still is read again only this often; if such a read finds new rows, every subject is read from then on.", "0s", &s.sweep, 0, 30*24*time.Hour)
+	app.Flag("shard", "Which of the shards this exporter is, from 0: it takes the subjects whose hash falls on it; shard 0 also takes Certificate Manager. A name that ends in -N, such as the pod's of a StatefulSet, is shard N.").
+		Default("0").SetValue(check(&s.shard, "shard", parseShard, "a whole number from 0 to 999, or a name that ends in one, such as ncp-exporter-2"))
+	app.Flag("total-shards", "How many exporters share the subjects.").
+		Default("1").SetValue(check(&s.totalShards, "total-shards", between(1, maxShards), "a whole number from 1 to 1000"))
+
 	duration(app, "scrape.timeout", "Deadline of a scrape that sends no X-Prometheus-Scrape-Timeout-Seconds.", "10s", &s.scrapeTimeout, time.Millisecond, time.Hour)
 	duration(app, "scrape.timeout-offset", "Taken off X-Prometheus-Scrape-Timeout-Seconds.", "500ms", &s.scrapeTimeoutOffset, 0, time.Hour)
+
+	duration(app, "scrape.max-age", "Answer from what an earlier scrape asked if that is not older than this, so that several Prometheis share one API budget; 0s = every scrape asks NCP.", "0s", &s.scrapeMaxAge, 0, time.Hour)
 
 	app.Flag("state.file", "The ledger: what was counted, kept over restarts; --state.file= (empty) = memory only. A path that is given and cannot be used stops the start; the default one that cannot be used is a warning and memory only.").
 		Default(defaultStateFile).SetValue(&s.stateFile)
@@ -185,6 +197,10 @@ func parse(app *kingpin.Application, s *settings, args []string, env func(string
 	}
 	if (s.accessKeyFile == "") != (s.secretKeyFile == "") {
 		return errors.New("--ncp.access-key-file and --ncp.secret-key-file go together, but only one of them is given (see --help)")
+	}
+	if s.shard >= s.totalShards {
+		return fmt.Errorf("--shard (or %s) is %d, but there are only --total-shards (or %s) %d: shards count from 0 (see --help)",
+			envar("shard"), s.shard, envar("total-shards"), s.totalShards)
 	}
 	if err := web.Validate(*s.web.WebConfigFile); err != nil {
 		oneLine := strings.Join(strings.Fields(err.Error()), " ") // YAML's errors are many
@@ -277,6 +293,17 @@ func parseWindow(text string) (time.Duration, error) {
 		err = errOutside
 	}
 	return d, err
+}
+
+// maxShards bounds the number of exporters that share the subjects.
+const maxShards = 1000
+
+// parseShard takes a number, and the name of a pod that ends in one.
+func parseShard(text string) (int, error) {
+	if i := strings.LastIndexByte(text, '-'); i > 0 {
+		text = text[i+1:]
+	}
+	return between(0, maxShards-1)(text)
 }
 
 func parseRate(text string) (float64, error) {

@@ -85,7 +85,8 @@ func TestVariablesSetFlags(t *testing.T) {
 		"NCP_TIMEOUT": "6s", "NCP_MAX_CONCURRENCY": "7", "NCP_RATE_LIMIT": "0.5", "NCP_MAX_RETRIES": "0",
 		"COLLECTOR_CERTIFICATE_MANAGER": "false", "COLLECTOR_CERTIFICATE_MANAGER_WINDOW": "7d", "COLLECTOR_CERTIFICATE_MANAGER_PER_CERTIFICATE": "false",
 		"COLLECTOR_EXTERNAL_ACCESS": "false", "COLLECTOR_EXTERNAL_ACCESS_SUBJECT": "b\na\nb", "COLLECTOR_EXTERNAL_ACCESS_PAGE_SIZE": "1",
-		"COLLECTOR_EXTERNAL_ACCESS_INITIAL_HISTORY": "skip", "COLLECTOR_EXTERNAL_ACCESS_LATE_ARRIVAL": "2h",
+		"COLLECTOR_EXTERNAL_ACCESS_INITIAL_HISTORY": "skip", "COLLECTOR_EXTERNAL_ACCESS_LATE_ARRIVAL": "2h", "COLLECTOR_EXTERNAL_ACCESS_SWEEP_INTERVAL": "1h",
+		"SHARD": "ncp-exporter-2", "TOTAL_SHARDS": "3", "SCRAPE_MAX_AGE": "30s",
 		"SCRAPE_TIMEOUT": "11s", "SCRAPE_TIMEOUT_OFFSET": "0s", "STATE_FILE": "l.db", "DEMO": "true", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
 	} {
 		t.Setenv("NCP_EXPORTER_"+name, value)
@@ -116,7 +117,7 @@ func TestVariablesSetFlags(t *testing.T) {
 		accessKeyFile: key, secretKeyFile: secret, serverRole: true, serverRoleURL: "http://127.0.0.1:3",
 		timeout: 6 * time.Second, maxConcurrency: 7, rateLimit: 0.5, maxRetries: 0,
 		window: 7 * 24 * time.Hour, subjects: []string{"a", "b"}, pageSize: 1,
-		initialHistory: "skip", lateArrival: 2 * time.Hour,
+		initialHistory: "skip", lateArrival: 2 * time.Hour, sweep: time.Hour, shard: 2, totalShards: 3, scrapeMaxAge: 30 * time.Second,
 		scrapeTimeout: 11 * time.Second, scrapeTimeoutOffset: 0,
 		stateFile: stateFile{path: "l.db", given: true},
 		demo:      true, logLevel: "debug", logFormat: "json",

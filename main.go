@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,6 +65,7 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 // serve wires the parts together and serves until ctx ends.
 func serve(ctx context.Context, s *settings, env func(string) (string, bool), logger log.Logger, slogger *slog.Logger) error {
 	_ = level.Info(logger).Log("msg", "Starting "+program, "version", version.Info(), "build", version.BuildContext())
+	limitMemory(logger)
 	source, err := newSource(ctx, s, env)
 	if err != nil {
 		return err
@@ -88,6 +91,7 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 		all = append(all, collector.NewCertificateManager(apis.certificateManager, counts, collector.CertificateManagerOptions{
 			Window:         s.window,
 			PerCertificate: s.perCertificate,
+			Now:            time.Now,
 		}))
 	}
 	if apis.externalAccess != nil {
@@ -95,15 +99,19 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 			SubjectIDs:  s.subjects,
 			PageSize:    s.pageSize,
 			Concurrency: s.maxConcurrency,
+			Sweep:       s.sweep,
+			LateArrival: s.lateArrival,
+			Shard:       collector.NewShard(s.shard, s.totalShards),
 			Now:         time.Now,
 		}))
 	}
-	exporter := collector.NewExporter(logger, time.Now, all...)
+	exporter := collector.NewExporter(logger, collector.ExporterOptions{MaxAge: s.scrapeMaxAge, Now: time.Now}, all...)
 	defer exporter.Close()
 
 	process := []prometheus.Collector{
 		apis.metrics,
 		collector.NewStateMetrics(counts),
+		collector.NewShardMetrics(s.shard, s.totalShards),
 		versioncollector.NewCollector(program),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -117,6 +125,18 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 		return err
 	}
 	return listen(ctx, s, handler, exporter, logger, slogger)
+}
+
+// limitMemory tells Go's garbage collector how much memory the container has,
+// unless GOMEMLIMIT says it: it works harder before the kernel kills.
+func limitMemory(logger log.Logger) {
+	limit, err := memlimit.Set()
+	switch {
+	case err != nil:
+		_ = level.Warn(logger).Log("msg", "The container's memory limit could not be told to Go; GOMEMLIMIT can", "err", err)
+	case limit < math.MaxInt64:
+		_ = level.Info(logger).Log("msg", "Memory is limited", "gomemlimit_bytes", limit)
+	}
 }
 
 // openLedger opens the ledger on disk, or makes one in memory if none is wanted

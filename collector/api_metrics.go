@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -17,9 +18,11 @@ type APIMetrics struct {
 	duration *prometheus.HistogramVec
 	retries  *prometheus.CounterVec
 	offset   *prometheus.Desc
+	limit    *prometheus.Desc
 
 	mu      sync.Mutex
-	offsets map[string]time.Duration // by API, as last seen
+	offsets map[string]time.Duration  // by API, as last seen
+	limits  map[string]func() float64 // by API
 }
 
 // codeError is the label code of a request that got no whole answer.
@@ -47,13 +50,21 @@ func NewAPIMetrics() *APIMetrics {
 		offset: prometheus.NewDesc("ncp_api_clock_offset_seconds",
 			"NCP's clock (the Date header of its last answer, so in whole seconds) less this machine's clock; NCP refuses requests over 300 s off.",
 			[]string{"api"}, nil),
+		limit: prometheus.NewDesc("ncp_api_rate_limit_requests_per_second",
+			"HTTP requests a second that may be sent to NCP now: --ncp.rate-limit, or less for a while after NCP answered 429.",
+			[]string{"api"}, nil),
 		offsets: make(map[string]time.Duration),
+		limits:  make(map[string]func() float64),
 	}
 }
 
 // Expect makes the series of operations that will be called, at 0, so that the
-// first failure is seen as a rise.
-func (m *APIMetrics) Expect(api string, operations ...ncpclient.Operation) {
+// first failure is seen as a rise. limit is the rate limit in force, +Inf if
+// there is none.
+func (m *APIMetrics) Expect(api string, limit func() float64, operations ...ncpclient.Operation) {
+	m.mu.Lock()
+	m.limits[api] = limit
+	m.mu.Unlock()
 	for _, op := range operations {
 		m.retries.WithLabelValues(api, string(op))
 		m.duration.WithLabelValues(api, string(op))
@@ -89,6 +100,7 @@ func (m *APIMetrics) Describe(ch chan<- *prometheus.Desc) {
 	m.duration.Describe(ch)
 	m.retries.Describe(ch)
 	ch <- m.offset
+	ch <- m.limit
 }
 
 // Collect gives all metrics.
@@ -100,5 +112,10 @@ func (m *APIMetrics) Collect(ch chan<- prometheus.Metric) {
 	defer m.mu.Unlock()
 	for api, offset := range m.offsets {
 		ch <- prometheus.MustNewConstMetric(m.offset, prometheus.GaugeValue, offset.Seconds(), api)
+	}
+	for api, limit := range m.limits {
+		if l := limit(); !math.IsInf(l, 1) {
+			ch <- prometheus.MustNewConstMetric(m.limit, prometheus.GaugeValue, l, api)
+		}
 	}
 }

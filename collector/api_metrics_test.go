@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -15,17 +16,19 @@ import (
 
 func TestAPIMetrics(t *testing.T) {
 	m := NewAPIMetrics()
-	m.Expect("external_access", ncpclient.OpSubjects)
+	m.Expect("external_access", func() float64 { return 12.5 }, ncpclient.OpSubjects)
+	m.Expect("certificate_manager", func() float64 { return math.Inf(1) })
 	m.RequestDone(ncpclient.Observation{API: "external_access", Operation: ncpclient.OpSubjects, Status: 200, Duration: time.Second})
 	m.RequestDone(ncpclient.Observation{API: "external_access", Operation: ncpclient.OpSubjects, Duration: time.Second, ClockOffset: -3 * time.Second, HasClockOffset: true})
 	m.RequestRetried("external_access", ncpclient.OpSubjects)
 	text, err := testutil.CollectAndFormat(m, expfmt.TypeTextPlain,
-		"ncp_api_requests_total", "ncp_api_request_retries_total", "ncp_api_clock_offset_seconds")
+		"ncp_api_requests_total", "ncp_api_request_retries_total", "ncp_api_clock_offset_seconds", "ncp_api_rate_limit_requests_per_second")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(series(`
 		ncp_api_clock_offset_seconds{api="external_access"} -3
+		ncp_api_rate_limit_requests_per_second{api="external_access"} 12.5
 		ncp_api_request_retries_total{api="external_access",operation="subjects"} 1
 		ncp_api_requests_total{api="external_access",code="200",operation="subjects"} 1
 		ncp_api_requests_total{api="external_access",code="429",operation="subjects"} 0

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -24,6 +25,8 @@ type CertificateManagerOptions struct {
 	Window time.Duration
 	// PerCertificate adds one series for each certificate in the window.
 	PerCertificate bool
+	// Now is the clock.
+	Now func() time.Time
 }
 
 // CertificateManager makes gauges of Certificate Manager's recentChanges.
@@ -31,12 +34,15 @@ type CertificateManager struct {
 	client  RecentChangesClient
 	ledger  *ledger.Ledger
 	options CertificateManagerOptions
+	*background
 
 	changed, status, changes, window *prometheus.Desc
 
 	mu sync.Mutex
-	// certificates is the last answer, in its order; nil while there is none.
+	// certificates is the last answer, in its order, which came at readAt; nil
+	// while there is none.
 	certificates []certificateStatus
+	readAt       time.Time
 	// made are the series of the certificates as they were given last. Making one
 	// is dear, and most are the same again.
 	made map[certificateStatus]prometheus.Metric
@@ -54,9 +60,10 @@ type certificate struct{ orderID, certificateID string }
 // NewCertificateManager makes the collector certificate_manager.
 func NewCertificateManager(client RecentChangesClient, l *ledger.Ledger, options CertificateManagerOptions) *CertificateManager {
 	return &CertificateManager{
-		client:  client,
-		ledger:  l,
-		options: options,
+		client:     client,
+		ledger:     l,
+		options:    options,
+		background: newBackground(),
 		changed: prometheus.NewDesc("ncp_certificate_manager_recently_changed_certificates",
 			"Certificates whose validation status changed inside the look-back window, by their status now (Certificate Manager recentChanges, orders[].status).",
 			[]string{"status"}, nil),
@@ -94,16 +101,42 @@ func severity(s ncpclient.ValidationStatus) int {
 }
 
 // Update asks recentChanges.
-func (c *CertificateManager) Update(ctx context.Context) error {
-	c.set(nil)
+func (c *CertificateManager) Update(ctx context.Context, since time.Time) error {
+	carried := c.readSince(since)
+	err := c.do(ctx, string(ncpclient.OpRecentChanges), c.read)
+	var underWay *underWayError
+	if carried && errors.As(err, &underWay) {
+		return nil
+	}
+	return err
+}
+
+// readSince says whether an answer came after that time. An older one is
+// forgotten.
+func (c *CertificateManager) readSince(since time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.readAt.After(since) {
+		c.certificates = nil
+	}
+	return c.certificates != nil
+}
+
+// Close ends what goes on.
+func (c *CertificateManager) Close() { c.close() }
+
+// read asks recentChanges and keeps the answer, or that there is none.
+func (c *CertificateManager) read(ctx context.Context) error {
 	changes, err := c.client.RecentChanges(ctx, c.options.Window)
 	if err != nil {
+		c.set(nil)
 		return err
 	}
 	all := len(changes)
 	changes = slices.DeleteFunc(changes, func(c ncpclient.CertificateChange) bool { return c.OrderID == "" })
 	if all > 0 && len(changes) == 0 {
 		// To take this for an answer would say that all is well.
+		c.set(nil)
 		return fmt.Errorf("none of the %d changed certificates that NCP lists has usable ids", all)
 	}
 	certificates := distinct(changes)
@@ -141,7 +174,7 @@ func distinct(changes []ncpclient.CertificateChange) []certificateStatus {
 func (c *CertificateManager) set(certificates []certificateStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.certificates = certificates
+	c.certificates, c.readAt = certificates, c.options.Now()
 }
 
 // Describe gives all descriptions.

@@ -25,37 +25,55 @@ type Collector interface {
 	// Name is the value of the label collector.
 	Name() string
 	// Update asks NCP. It returns soon after ctx ends, and nil only if all that
-	// there was to read was read. It is not called again before it returned.
-	Update(ctx context.Context) error
+	// there was to read was read, by it or since that time: what an Update had
+	// no time for goes on after it, and serves the next. It is not called again
+	// before it returned.
+	Update(ctx context.Context, since time.Time) error
+	// Close ends what goes on. Update is not called after it.
+	Close()
 	// Collect gives metrics: counters always; gauges only of what the last
-	// Update, which may still be at work, has read.
+	// Update, which may still be at work, has read, or found to be read.
 	prometheus.Collector
+}
+
+// ExporterOptions are the settings of an Exporter.
+type ExporterOptions struct {
+	// MaxAge is how old an update may be that a scrape is answered from; 0 asks
+	// NCP for each scrape.
+	MaxAge time.Duration
+	// Now is the clock.
+	Now func() time.Time
 }
 
 // Exporter runs the collectors for each scrape.
 type Exporter struct {
 	runners []*runner
-	now     func() time.Time
+	options ExporterOptions
 	ctx     context.Context //nolint:containedctx // the life of the exporter, which outlives each scrape
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	success, duration *prometheus.Desc
+	success, duration, age, lastSuccess *prometheus.Desc
 }
 
 // NewExporter makes an Exporter of the collectors, whose names differ.
-func NewExporter(logger log.Logger, now func() time.Time, collectors ...Collector) *Exporter {
+func NewExporter(logger log.Logger, options ExporterOptions, collectors ...Collector) *Exporter {
 	ctx, cancel := context.WithCancel(context.Background())
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("ncp_scrape_collector_"+name, help, []string{"collector"}, nil)
+	}
 	e := &Exporter{
-		now:    now,
-		ctx:    ctx,
-		cancel: cancel,
-		success: prometheus.NewDesc("ncp_scrape_collector_success",
-			"1 if all that the collector had to read from NCP was read in this scrape, else 0.",
-			[]string{"collector"}, nil),
-		duration: prometheus.NewDesc("ncp_scrape_collector_duration_seconds",
-			"How long the collector took in this scrape.",
-			[]string{"collector"}, nil),
+		options: options,
+		ctx:     ctx,
+		cancel:  cancel,
+		success: desc("success",
+			"1 if all that the collector had to read from NCP was read in this scrape, else 0."),
+		duration: desc("duration_seconds",
+			"How long the collector took in this scrape."),
+		age: desc("age_seconds",
+			"How long before this scrape NCP was asked for what it shows: 0 if in this scrape, more if it was answered from an earlier one (--scrape.max-age) or from what an earlier one had begun."),
+		lastSuccess: desc("last_success_timestamp_seconds",
+			"When all that the collector had to read from NCP was last read."),
 	}
 	for _, c := range collectors {
 		e.runners = append(e.runners, &runner{
@@ -66,10 +84,14 @@ func NewExporter(logger log.Logger, now func() time.Time, collectors ...Collecto
 	return e
 }
 
-// Close ends the updates in flight and waits for them.
+// Close ends the updates in flight and what goes on after them, and waits for
+// that.
 func (e *Exporter) Close() {
 	e.cancel()
 	e.running.Wait()
+	for _, r := range e.runners {
+		r.collector.Close()
+	}
 }
 
 // Names are the names of the collectors, in their order.
@@ -85,7 +107,7 @@ func (e *Exporter) Names() []string {
 // names) and returns their metrics when the last is done or ctx ends,
 // whichever is first.
 func (e *Exporter) Scrape(ctx context.Context, names []string) Scrape {
-	begin := e.now()
+	begin := e.options.Now()
 	var wanted []*runner
 	for _, r := range e.runners {
 		if len(names) == 0 || slices.Contains(names, r.collector.Name()) {
@@ -96,23 +118,37 @@ func (e *Exporter) Scrape(ctx context.Context, names []string) Scrape {
 	var group sync.WaitGroup
 	for i, r := range wanted {
 		group.Go(func() {
+			a := e.scrapeOne(ctx, r)
+			gauge := func(d *prometheus.Desc, value float64) prometheus.Metric {
+				return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, r.collector.Name())
+			}
 			success := 0.0
-			metrics, err := e.scrapeOne(ctx, r)
-			if err == nil {
+			if a.err == nil {
 				success = 1
 			}
-			parts[i] = append(slices.Clip(metrics),
-				prometheus.MustNewConstMetric(e.success, prometheus.GaugeValue, success, r.collector.Name()),
-				prometheus.MustNewConstMetric(e.duration, prometheus.GaugeValue, e.now().Sub(begin).Seconds(), r.collector.Name()))
+			parts[i] = append(slices.Clip(a.metrics),
+				gauge(e.success, success),
+				gauge(e.duration, e.options.Now().Sub(begin).Seconds()),
+				gauge(e.age, max(0, begin.Sub(a.since).Seconds())))
+			if !a.lastSuccess.IsZero() {
+				parts[i] = append(parts[i], gauge(e.lastSuccess, timestamp(a.lastSuccess)))
+			}
 		})
 	}
 	group.Wait()
 	return Scrape{slices.Concat(parts...)}
 }
 
-// scrapeOne updates one collector and returns its metrics, with the error that
-// left some of them out.
-func (e *Exporter) scrapeOne(ctx context.Context, r *runner) ([]prometheus.Metric, error) {
+// answer is what a collector has to say to one scrape.
+type answer struct {
+	metrics     []prometheus.Metric
+	err         error     // that left some of them out
+	since       time.Time // NCP was asked for them then or later
+	lastSuccess time.Time // zero if there was none
+}
+
+// scrapeOne updates one collector and returns its answer.
+func (e *Exporter) scrapeOne(ctx context.Context, r *runner) answer {
 	for {
 		u, began := e.join(ctx, r)
 		select {
@@ -122,12 +158,15 @@ func (e *Exporter) scrapeOne(ctx context.Context, r *runner) ([]prometheus.Metri
 		select {
 		case <-u.done: // also if ctx ended at the same moment
 		default:
-			return gather(r.collector), ctx.Err()
+			r.mu.Lock()
+			lastSuccess := r.lastSuccess
+			r.mu.Unlock()
+			return answer{gather(r.collector), ctx.Err(), u.begun, lastSuccess}
 		}
 		if u.cut && !began && ctx.Err() == nil {
 			continue // it ended by the deadline of another scrape; this one has time left
 		}
-		return u.metrics, u.err
+		return u.answer
 	}
 }
 
@@ -150,45 +189,67 @@ type runner struct {
 	collector Collector
 	logger    log.Logger
 
-	mu      sync.Mutex
-	current *update
-	failure string // what was logged last; empty after a success
+	mu          sync.Mutex
+	current     *update // under way
+	last        *update // ended
+	lastSuccess time.Time
+	failure     string // what was logged last; empty after a success
 }
 
-// update is one call of a collector's Update. Its fields are set when done is
-// closed.
+// update is one call of a collector's Update.
 type update struct {
-	done    chan struct{}
-	err     error
-	cut     bool // it failed as its deadline came
-	metrics []prometheus.Metric
+	begun time.Time // what was read at this time or later counts
+	// What follows is set when done is closed.
+	done     chan struct{}
+	deadline time.Time
+	cut      bool // it failed as its deadline came
+	answer
 }
 
-// join returns the update under way, or begins one under ctx's deadline. A
-// client that goes away does not end it, as others may have joined.
+// reserve is kept from a scrape's deadline for what follows the reading: to
+// write the ledger and to gather.
+func reserve(left time.Duration) time.Duration { return min(250*time.Millisecond, left/10) }
+
+// join returns the update under way, or the last if it is young enough, or
+// begins one under ctx's deadline. A client that goes away does not end it, as
+// others may have joined.
 func (e *Exporter) join(ctx context.Context, r *runner) (u *update, began bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.current != nil {
 		return r.current, false
 	}
-	u = &update{done: make(chan struct{})}
+	now := e.options.Now()
+	since := now
+	if r.last != nil {
+		if age := now.Sub(r.last.begun); !r.last.cut && age >= 0 && age < e.options.MaxAge {
+			return r.last, false
+		}
+		if r.last.cut {
+			since = r.last.deadline // what went on after it counts for this one
+		}
+	}
+	u = &update{done: make(chan struct{}), begun: since}
 	r.current = u
 	deadline, hasDeadline := ctx.Deadline()
 	e.running.Go(func() { //nolint:contextcheck // an update outlives the scrape that began it
 		ctx, cancel := context.WithCancel(e.ctx)
 		if hasDeadline {
-			ctx, cancel = context.WithDeadline(e.ctx, deadline)
+			ctx, cancel = context.WithDeadline(e.ctx, deadline.Add(-reserve(time.Until(deadline))))
 		}
 		defer cancel()
-		err := safely(ctx, r.collector)
+		err := safely(func() error { return r.collector.Update(ctx, since) })
 		metrics := gather(r.collector)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.log(err)
-		u.err, u.metrics = err, metrics
+		u.deadline, _ = ctx.Deadline()
 		u.cut = err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
-		r.current = nil
+		if err == nil {
+			r.lastSuccess = e.options.Now()
+		}
+		u.answer = answer{metrics, err, since, r.lastSuccess}
+		r.current, r.last = nil, u
 		close(u.done)
 	})
 	return u, true
@@ -196,13 +257,13 @@ func (e *Exporter) join(ctx context.Context, r *runner) (u *update, began bool) 
 
 // safely makes a panic of a collector an error of that collector: the other
 // one goes on.
-func safely(ctx context.Context, c Collector) (err error) {
+func safely(work func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &panicError{value: p, stack: debug.Stack()}
 		}
 	}()
-	return c.Update(ctx)
+	return work()
 }
 
 type panicError struct {

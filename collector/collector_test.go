@@ -27,7 +27,9 @@ func newFake(name string, update func(context.Context) error) *fake {
 
 func (f *fake) Name() string { return f.name }
 
-func (f *fake) Update(ctx context.Context) error {
+func (f *fake) Close() {}
+
+func (f *fake) Update(ctx context.Context, _ time.Time) error {
 	f.updates.Add(1)
 	return f.update(ctx)
 }
@@ -36,6 +38,10 @@ func (f *fake) Describe(ch chan<- *prometheus.Desc) { ch <- f.counter }
 
 func (f *fake) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(f.counter, prometheus.CounterValue, float64(f.updates.Load()))
+}
+
+func newExporter(collectors ...Collector) *Exporter {
+	return NewExporter(log.NewNopLogger(), ExporterOptions{Now: time.Now}, collectors...)
 }
 
 func ok(context.Context) error { return nil }
@@ -55,7 +61,7 @@ func scrapeWithin(t *testing.T, e *Exporter, timeout time.Duration, names ...str
 func TestCollectorsRunSideBySide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sleep := func(context.Context) error { time.Sleep(time.Second); return nil }
-		e := NewExporter(log.NewNopLogger(), time.Now, newFake("a", sleep), newFake("b", sleep))
+		e := newExporter(newFake("a", sleep), newFake("b", sleep))
 		defer e.Close()
 		s := scrapeWithin(t, e, time.Minute)
 		for _, name := range []string{"a", "b"} {
@@ -76,7 +82,7 @@ func TestOneFailureDisturbsNoOther(t *testing.T) {
 	for name, update := range failures {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				e := NewExporter(log.NewNopLogger(), time.Now, newFake("good", ok), newFake("bad", update))
+				e := newExporter(newFake("good", ok), newFake("bad", update))
 				defer e.Close()
 				begin := time.Now()
 				s := scrapeWithin(t, e, 10*time.Second)
@@ -95,7 +101,7 @@ func TestOverlappingScrapesShareOneUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		f := newFake("a", func(context.Context) error { <-release; return nil })
-		e := NewExporter(log.NewNopLogger(), time.Now, f)
+		e := newExporter(f)
 		defer e.Close()
 		done := make(chan Scrape)
 		for range 50 {
@@ -120,7 +126,7 @@ func TestOverlappingScrapesShareOneUpdate(t *testing.T) {
 func TestAClientThatGoesAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		e := NewExporter(log.NewNopLogger(), time.Now, newFake("a", func(ctx context.Context) error {
+		e := newExporter(newFake("a", func(ctx context.Context) error {
 			select {
 			case <-release:
 				return nil
@@ -144,7 +150,7 @@ func TestAClientThatGoesAway(t *testing.T) {
 
 func TestCloseEndsUpdates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := NewExporter(log.NewNopLogger(), time.Now, newFake("a", wait))
+		e := newExporter(newFake("a", wait))
 		done := make(chan Scrape)
 		go func() { done <- scrapeWithin(t, e, time.Hour) }()
 		synctest.Wait()
@@ -159,7 +165,7 @@ func TestCloseEndsUpdates(t *testing.T) {
 
 func TestFilter(t *testing.T) {
 	a, b := newFake("a", ok), newFake("b", ok)
-	e := NewExporter(log.NewNopLogger(), time.Now, a, b)
+	e := newExporter(a, b)
 	defer e.Close()
 	s := scrapeWithin(t, e, time.Minute, "b")
 	wantAbsent(t, s, successFamily, "collector", "a")
@@ -175,7 +181,7 @@ func TestFilter(t *testing.T) {
 func TestLogTellsEvents(t *testing.T) {
 	var out strings.Builder
 	var err error
-	e := NewExporter(log.NewLogfmtLogger(log.NewSyncWriter(&out)), time.Now, newFake("a", func(context.Context) error { return err }))
+	e := NewExporter(log.NewLogfmtLogger(log.NewSyncWriter(&out)), ExporterOptions{Now: time.Now}, newFake("a", func(context.Context) error { return err }))
 	defer e.Close()
 	for _, err = range []error{nil, errors.New("one"), errors.New("one"), errors.New("two"), nil, nil} {
 		scrapeWithin(t, e, time.Minute)
@@ -200,7 +206,7 @@ func TestLogTellsEvents(t *testing.T) {
 func TestTheDeadlineOfOneIsNotThatOfTheOther(t *testing.T) {
 	for range 20 { // a select between two that are ready takes either
 		synctest.Test(t, func(t *testing.T) {
-			e := NewExporter(log.NewNopLogger(), time.Now, newFake("slow", wait), newFake("quick", ok))
+			e := newExporter(newFake("slow", wait), newFake("quick", ok))
 			defer e.Close()
 			s := scrapeWithin(t, e, time.Second)
 			wantValue(t, s, 0, successFamily, "collector", "slow")
@@ -220,7 +226,7 @@ func TestAScrapeOutlivesTheUpdateItJoined(t *testing.T) {
 			}
 			return nil
 		}
-		e := NewExporter(log.NewNopLogger(), time.Now, f)
+		e := newExporter(f)
 		defer e.Close()
 		first := make(chan Scrape, 1)
 		go func() { first <- scrapeWithin(t, e, time.Second) }()

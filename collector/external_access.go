@@ -1,20 +1,19 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"ncp_exporter/collector/ledger"
 	"ncp_exporter/ncpclient"
@@ -35,6 +34,13 @@ type ExternalAccessOptions struct {
 	PageSize int
 	// Concurrency is how many subjects are read side by side.
 	Concurrency int
+	// Sweep is how often a subject is read whose times in the list stand still;
+	// 0 reads every subject each time. See sweep.
+	Sweep time.Duration
+	// LateArrival is how much later than its seenTime a row may still appear.
+	LateArrival time.Duration
+	// Shard is which of the subjects this exporter takes.
+	Shard Shard
 	// Now is the clock.
 	Now func() time.Time
 }
@@ -46,26 +52,28 @@ type ExternalAccess struct {
 	ledger  *ledger.Ledger
 	logger  log.Logger
 	options ExternalAccessOptions
+	sweep   sweep
+	room    chan struct{} // bounds the subjects being read
+	*background
 
-	authentications, last, entries, uncounted, since   *prometheus.Desc
-	subjects, info, lastSeen, refreshed, refreshedWhen *prometheus.Desc
+	authentications, last, entries, uncounted, countingSince *prometheus.Desc
+	subjects, info, lastSeen, refreshed, refreshedWhen       *prometheus.Desc
+	sweeping                                                 *prometheus.Desc
 
 	sayPageSize sync.Once
 
 	mu sync.Mutex
-	// listed says whether the last Update knows which subjects there are.
-	listed  bool
-	watched map[string]*subject
-}
-
-// subject is what the last reads told of a subject.
-type subject struct {
-	listed *ncpclient.Subject // nil if it was named by flag
-	// fresh says whether its history was read whole in the last Update.
-	fresh     bool
-	entries   int
-	uncounted ledger.Uncounted
-	refreshed time.Time // the end of the last whole read; zero before the first
+	// since is the time from which on a read counts for the Update at hand.
+	since    time.Time
+	updating bool
+	// listed says whether it is known which subjects there are, nameless how
+	// many more there are that cannot be watched.
+	listed   bool
+	nameless int
+	watched  map[string]*subject
+	// turns counts the turns that subjects had, so that it is known which of
+	// them waited longest; round is the turn at which the list was read.
+	turns, round uint64
 }
 
 // NewExternalAccess makes the collector external_access.
@@ -73,12 +81,16 @@ func NewExternalAccess(logger log.Logger, client SubjectsClient, l *ledger.Ledge
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("ncp_external_access_"+name, help, labels, nil)
 	}
-	return &ExternalAccess{
-		client:  client,
-		ledger:  l,
-		logger:  log.With(logger, "collector", ncpclient.APIExternalAccess),
-		options: options,
-		watched: lastKnown(l, options.SubjectIDs),
+	logger = log.With(logger, "collector", ncpclient.APIExternalAccess)
+	c := &ExternalAccess{
+		client:     client,
+		ledger:     l,
+		logger:     logger,
+		options:    options,
+		sweep:      sweep{interval: options.Sweep, lateArrival: options.LateArrival, logger: logger},
+		room:       make(chan struct{}, 2*options.Concurrency),
+		background: newBackground(),
+		watched:    make(map[string]*subject),
 		authentications: desc("credential_authentications_total",
 			"X.509 authentications of a subject, each counted once (External Access subjects/{subjectId}/credentials, content[].failed).",
 			"subject_id", "result"),
@@ -91,7 +103,7 @@ func NewExternalAccess(logger log.Logger, client SubjectsClient, l *ledger.Ledge
 		uncounted: desc("uncounted_entries",
 			"Rows that cannot be counted, as last read: no_time, future_time (External Access subjects/{subjectId}/credentials, content[].seenTime).",
 			"reason"),
-		since: desc("counting_since_timestamp_seconds",
+		countingSince: desc("counting_since_timestamp_seconds",
 			"When the ledger of the authentications counted (External Access subjects/{subjectId}/credentials) was begun; it moves when the ledger is lost."),
 		subjects: desc("subjects",
 			"Subjects watched (External Access subjects, content[].subjectId, or the subjects named by flag)."),
@@ -107,19 +119,21 @@ func NewExternalAccess(logger log.Logger, client SubjectsClient, l *ledger.Ledge
 		refreshedWhen: desc("subject_refresh_timestamp_seconds",
 			"When the last whole read of the subject's history ended (External Access subjects/{subjectId}/credentials).",
 			"subject_id"),
+		sweeping: desc("sweeping",
+			"1 while a subject whose times stand still is read only once in --collector.external-access.sweep-interval, 0 if each scrape reads every subject (External Access subjects, content[].lastSeenTime and updateTime)."),
 	}
+	c.lastKnown()
+	return c
 }
 
-// lastKnown are the subjects whose counters are shown until the first list
-// comes: those of the ledger, so that a restart leaves no gap.
-func lastKnown(l *ledger.Ledger, named []string) map[string]*subject {
-	watched := make(map[string]*subject)
-	for _, id := range l.Subjects() {
-		if len(named) == 0 || slices.Contains(named, id) {
-			watched[id] = &subject{}
+// lastKnown watches the subjects of the ledger until the first list comes, so
+// that a restart leaves no gap in their counters.
+func (c *ExternalAccess) lastKnown() {
+	for _, id := range c.ledger.Subjects() {
+		if c.options.Shard.Owns(id) && (len(c.options.SubjectIDs) == 0 || slices.Contains(c.options.SubjectIDs, id)) {
+			c.watched[id] = newSubject(id)
 		}
 	}
-	return watched
 }
 
 // Name is the value of the label collector.
@@ -138,66 +152,112 @@ func (e *SubjectError) Error() string {
 
 func (e *SubjectError) Unwrap() error { return e.err }
 
-// Update reads the list of subjects and the history of each.
-func (c *ExternalAccess) Update(ctx context.Context) error {
-	c.begin()
-	list, nameless, err := c.list(ctx)
-	if err != nil {
-		return err
-	}
-	if nameless > 0 && len(list) == 0 {
-		// To take this for a list would drop every subject.
-		return fmt.Errorf("none of the %d subjects that NCP lists has a usable id", nameless)
-	}
-	c.watch(list)
-	c.longestWaitingFirst(list)
-	// What was read of the others is kept even if the deadline cuts some off.
-	defer c.ledger.Commit()
+// UnreadError says that there was no time for some subjects.
+type UnreadError struct {
+	Unread, Watched int
+	err             error // of the scrape's context
+}
 
-	var (
-		group  errgroup.Group
-		mu     sync.Mutex
-		failed SubjectError
-	)
-	group.SetLimit(c.options.Concurrency)
-	for _, s := range list {
-		group.Go(func() error {
-			err := c.read(ctx, s.ID)
-			if err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failed.Failed++
-				if failed.err == nil {
-					failed.SubjectID, failed.err = s.ID, err
-				}
-			}
-			return nil // a subject that fails disturbs no other
-		})
+func (e *UnreadError) Error() string {
+	return fmt.Sprintf("the scrape had to be answered before %d of %d subjects were read; they come first in the next", e.Unread, e.Watched)
+}
+
+func (e *UnreadError) Unwrap() error { return e.err }
+
+// listJob is the name of the job that reads the list. No subject has it, as its
+// id holds no blank.
+const listJob = "the list of subjects"
+
+// Update reads the list of subjects and the history of each. If the last one
+// had no time for some of its list, these come first, under that list: a list
+// that is long to read must not take the time of those on it.
+func (c *ExternalAccess) Update(ctx context.Context, since time.Time) error {
+	c.mu.Lock()
+	c.since, c.updating = since, true
+	begin := c.turns
+	var rest []*subject
+	if c.listed {
+		// The others must not wait for those that may take long.
+		rest = slices.DeleteFunc(c.waiting(c.round), func(s *subject) bool { return c.underWay(s.id) || s.hung() })
 	}
-	_ = group.Wait() // no subject returns its error
+	c.listed = len(rest) > 0
+	c.mu.Unlock()
+	// What was read is kept even if the deadline cuts the rest off.
+	defer c.ledger.Commit()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.updating = false
+	}()
+	c.readAll(ctx, rest)
+	if ctx.Err() == nil || len(rest) == 0 {
+		if err := c.do(ctx, listJob, c.list); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		waiting := c.waiting(begin)
+		c.mu.Unlock()
+		c.readAll(ctx, waiting)
+	}
+	return c.outcome(ctx)
+}
+
+// outcome says what could not be read.
+func (c *ExternalAccess) outcome(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var failed SubjectError
+	unread := 0
+	for id, s := range c.watched {
+		switch {
+		case s.err != nil:
+			failed.Failed++
+			// Always the same of them, or the log would tell news where there are none.
+			if failed.err == nil || id < failed.SubjectID {
+				failed.SubjectID, failed.err = id, s.err
+			}
+		case !s.fresh(c.since):
+			unread++
+		}
+	}
 	switch {
 	case failed.err != nil:
-		failed.Watched = len(list)
+		failed.Watched = len(c.watched)
 		return &failed
-	case nameless > 0:
-		return fmt.Errorf("%d of the %d subjects that NCP lists have no usable id and are not watched", nameless, nameless+len(list))
+	case unread > 0:
+		return &UnreadError{unread, len(c.watched), ctx.Err()}
+	case c.nameless > 0:
+		return fmt.Errorf("%d of the %d subjects that NCP lists have no usable id and are not watched", c.nameless, c.nameless+len(c.watched))
 	}
 	return nil
 }
 
-// begin marks all that the last Update read as of yesterday.
-func (c *ExternalAccess) begin() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.listed = false
-	for _, s := range c.watched {
-		s.fresh = false
-	}
+// Close ends what goes on, and keeps what it has read.
+func (c *ExternalAccess) Close() {
+	c.close()
+	c.ledger.Commit()
 }
 
-// list gives the subjects to watch, and how many more there are that cannot be
-// watched, as they have no usable id.
-func (c *ExternalAccess) list(ctx context.Context) (list []ncpclient.Subject, nameless int, err error) {
+// list reads which subjects there are.
+func (c *ExternalAccess) list(ctx context.Context) error {
+	list, nameless, err := c.readList(ctx)
+	if err == nil && nameless > 0 && len(list) == 0 {
+		// To take this for a list would drop every subject.
+		err = fmt.Errorf("none of the %d subjects that NCP lists has a usable id", nameless)
+	}
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.listed = false
+		return err
+	}
+	c.watch(list, nameless)
+	return nil
+}
+
+// readList gives the subjects to watch, and how many more there are that cannot
+// be watched, as they have no usable id.
+func (c *ExternalAccess) readList(ctx context.Context) (list []ncpclient.Subject, nameless int, err error) {
 	if len(c.options.SubjectIDs) > 0 {
 		for _, id := range c.options.SubjectIDs {
 			list = append(list, ncpclient.Subject{ID: id})
@@ -223,48 +283,186 @@ func (c *ExternalAccess) list(ctx context.Context) (list []ncpclient.Subject, na
 }
 
 // watch takes over the list: a subject that is no longer on it is forgotten.
-func (c *ExternalAccess) watch(list []ncpclient.Subject) {
+func (c *ExternalAccess) watch(list []ncpclient.Subject, nameless int) {
 	named := len(c.options.SubjectIDs) > 0
+	ids := make([]string, len(list))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	watched := make(map[string]*subject, len(list))
-	for _, s := range list {
-		state := c.watched[s.ID]
-		if state == nil {
-			state = &subject{}
+	now := c.options.Now()
+	c.turns++
+	c.round = c.turns
+	watched := make(map[string]*subject, len(c.watched))
+	for i, row := range list {
+		ids[i] = row.ID
+		if !c.options.Shard.Owns(row.ID) {
+			continue
+		}
+		s := c.watched[row.ID]
+		if s == nil {
+			s = newSubject(row.ID)
 		}
 		if !named {
-			state.listed = &s
+			c.sweep.check(s, row)
+			s.list(row)
 		}
-		watched[s.ID] = state
+		if !c.sweep.due(s, now) {
+			c.turns++
+			s.turn, s.wholeTurn, s.confirmed = c.turns, c.turns, now
+		}
+		s.place = i
+		watched[row.ID] = s
 	}
-	c.watched, c.listed = watched, true
-	c.ledger.Listed(slices.Collect(maps.Keys(watched)))
+	c.watched, c.listed, c.nameless = watched, true, nameless
+	// Those of other shards too: the account of a subject that moved is kept as
+	// long as there is that subject.
+	c.ledger.Listed(ids)
 }
 
-// longestWaitingFirst gives every subject its turn when there are more than one
-// scrape has time for.
-func (c *ExternalAccess) longestWaitingFirst(list []ncpclient.Subject) {
+// waiting are the subjects whose last turn was not after that one, those that
+// waited longest for a whole read first.
+func (c *ExternalAccess) waiting(turn uint64) []*subject {
+	var waiting []*subject
+	for _, s := range c.watched {
+		if s.turn <= turn {
+			waiting = append(waiting, s)
+		}
+	}
+	slices.SortFunc(waiting, func(a, b *subject) int {
+		return cmp.Or(cmp.Compare(a.wholeTurn, b.wholeTurn), cmp.Compare(a.place, b.place))
+	})
+	return waiting
+}
+
+// readAll reads these subjects, in their order, until the last is read or ctx
+// ends.
+func (c *ExternalAccess) readAll(ctx context.Context, subjects []*subject) {
+	q := newQueue(max(1, c.options.Concurrency/4))
+	var group sync.WaitGroup
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	slices.SortStableFunc(list, func(a, b ncpclient.Subject) int {
-		return c.watched[a.ID].refreshed.Compare(c.watched[b.ID].refreshed)
+	for _, s := range subjects {
+		switch {
+		case c.underWay(s.id): // since an Update before; it needs no place
+			group.Go(func() { c.read(ctx, s) })
+		case s.hung():
+			q.hung = append(q.hung, s)
+		default:
+			q.well = append(q.well, s)
+		}
+	}
+	c.mu.Unlock()
+	// Each of them gets a try.
+	slices.SortFunc(q.hung, func(a, b *subject) int { return cmp.Compare(a.turn, b.turn) })
+	for range min(c.options.Concurrency, len(q.well)+len(q.hung)) {
+		group.Go(func() {
+			for {
+				s, done := q.next()
+				if s == nil || ctx.Err() != nil {
+					done(false)
+					return
+				}
+				c.read(ctx, s)
+				c.mu.Lock()
+				well := s.err == nil
+				c.mu.Unlock()
+				done(well)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// queue hands out the subjects that wait. Those whose last read hung have a
+// share of the places only, which grows with each that is well again: they must
+// not hold up the others at each scrape anew.
+type queue struct {
+	mu          sync.Mutex
+	changed     sync.Cond
+	well, hung  []*subject
+	share, busy int // places of the hung, and how many are taken
+}
+
+func newQueue(share int) *queue {
+	q := &queue{share: share}
+	q.changed.L = &q.mu
+	return q
+}
+
+// next gives the subject whose turn it is, nil if there is none. done is to be
+// called when its turn is over.
+func (q *queue) next() (s *subject, done func(well bool)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for {
+		switch {
+		case len(q.hung) > 0 && q.busy < q.share:
+			s, q.hung = q.hung[0], q.hung[1:]
+			q.busy++
+			return s, q.hungDone
+		case len(q.well) > 0:
+			s, q.well = q.well[0], q.well[1:]
+			return s, func(bool) {}
+		case len(q.hung) == 0:
+			return nil, func(bool) {}
+		}
+		q.changed.Wait()
+	}
+}
+
+func (q *queue) hungDone(well bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.busy--
+	if well {
+		q.share++
+	}
+	q.changed.Broadcast()
+}
+
+// read has what is new in the history of one subject counted. Its outcome is
+// kept with the subject.
+func (c *ExternalAccess) read(ctx context.Context, s *subject) {
+	leave := func() {}
+	if !c.underWay(s.id) {
+		select {
+		case c.room <- struct{}{}:
+			leave = func() { <-c.room }
+		case <-ctx.Done():
+			return
+		}
+	}
+	_ = c.do(ctx, s.id, func(ctx context.Context) error { // kept with the subject
+		defer leave()
+		return c.readHistory(ctx, s)
 	})
 }
 
-// read reads what is new in the history of one subject and has it counted.
-func (c *ExternalAccess) read(ctx context.Context, id string) error {
-	history := pages{client: c.client, subjectID: id, now: c.options.Now}
-	read, err := c.ledger.Plan(id).Read(ctx, history, c.options.PageSize)
+func (c *ExternalAccess) readHistory(ctx context.Context, s *subject) error {
+	c.mu.Lock()
+	c.turns++
+	s.turn = c.turns
+	turn, listed := c.turns, s.listed
+	c.mu.Unlock()
+	history := pages{client: c.client, subjectID: s.id, now: c.options.Now}
+	var read *ledger.Read
+	err := safely(func() (err error) {
+		read, err = c.ledger.Plan(s.id).Read(ctx, history, c.options.PageSize)
+		return err
+	})
 	c.notePageSize()
 	if err != nil {
-		return fmt.Errorf("subject %s: %w", id, err)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		s.err = fmt.Errorf("subject %s: %w", s.id, err)
+		return err
 	}
-	c.ledger.Apply(id, read)
+	c.ledger.Apply(s.id, read)
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s := c.watched[id]; s != nil {
-		s.fresh, s.entries, s.uncounted, s.refreshed = true, read.Entries, read.Uncounted, c.options.Now()
+	s.wholeTurn, s.err, s.entries, s.uncounted, s.refreshed = turn, nil, read.Entries, read.Uncounted, c.options.Now()
+	c.sweep.read(s, listed, read.New(), c.ledger.Watermark(s.id))
+	updating := c.updating
+	c.mu.Unlock()
+	if !updating {
+		c.ledger.Commit() // an Update does so at its end
 	}
 	return nil
 }
@@ -341,18 +539,11 @@ func (c *ExternalAccess) notePageSize() {
 // Describe gives all descriptions.
 func (c *ExternalAccess) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.authentications, c.last, c.entries, c.uncounted, c.since,
+		c.authentications, c.last, c.entries, c.uncounted, c.countingSince, c.sweeping,
 		c.subjects, c.info, c.lastSeen, c.refreshed, c.refreshedWhen,
 	} {
 		ch <- d
 	}
-}
-
-// results are the values of the label result.
-var results = [ledger.NumResults]string{ //nolint:gochecknoglobals // a constant in all but syntax
-	ledger.Success: "success",
-	ledger.Failure: "failure",
-	ledger.Unknown: "unknown",
 }
 
 // Collect gives the counters of the subjects that were last known, and the
@@ -360,63 +551,57 @@ var results = [ledger.NumResults]string{ //nolint:gochecknoglobals // a constant
 func (c *ExternalAccess) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
-	}
 	var uncounted ledger.Uncounted
 	// In order, as that is how they are shown: sorting ids is cheaper than
 	// sorting series.
 	for _, id := range slices.Sorted(maps.Keys(c.watched)) {
 		s := c.watched[id]
-		c.collectSubject(ch, gauge, id, s)
+		c.collectSubject(ch, s)
 		uncounted.NoTime += s.uncounted.NoTime
 		uncounted.FutureTime += s.uncounted.FutureTime
 	}
 	if !c.listed {
 		return
 	}
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
 	gauge(c.subjects, float64(len(c.watched)))
-	gauge(c.since, timestamp(c.ledger.Since()))
+	gauge(c.countingSince, timestamp(c.ledger.Since()))
 	gauge(c.uncounted, float64(uncounted.NoTime), "no_time")
 	gauge(c.uncounted, float64(uncounted.FutureTime), "future_time")
+	gauge(c.sweeping, boolValue(c.sweep.on()))
 }
 
-func (c *ExternalAccess) collectSubject(ch chan<- prometheus.Metric, gauge func(*prometheus.Desc, float64, ...string), id string, s *subject) {
-	totals, counted := c.ledger.Totals(id)
-	for result, name := range results {
+func (c *ExternalAccess) collectSubject(ch chan<- prometheus.Metric, s *subject) {
+	totals, counted := c.ledger.Totals(s.id)
+	fresh := s.err == nil && s.fresh(c.since)
+	for result := range results {
+		labels := s.resultLabels[result]
 		// Success and failure are there from the first whole read on, at 0 if
 		// need be; unknown only once it was seen.
 		if counted && (totals.Count[result] > 0 || ledger.Result(result) != ledger.Unknown) {
-			ch <- prometheus.MustNewConstMetricWithCreatedTimestamp(c.authentications, prometheus.CounterValue,
-				float64(totals.Count[result]), totals.Created, id, name)
+			ch <- s.made.authentications[result].counter(c.authentications, labels, float64(totals.Count[result]), totals.Created)
 		}
-		if newest := totals.Newest[result]; s.fresh && !newest.IsZero() {
-			gauge(c.last, timestamp(newest), id, name)
+		if newest := totals.Newest[result]; fresh && !newest.IsZero() {
+			ch <- s.made.last[result].gauge(c.last, labels, timestamp(newest))
 		}
 	}
-	if s.fresh {
-		gauge(c.entries, float64(s.entries), id)
+	if fresh {
+		ch <- s.made.entries.gauge(c.entries, s.labels, float64(s.entries))
 	}
 	if !c.listed {
 		return
 	}
-	fresh := 0.0
-	if s.fresh {
-		fresh = 1
-	}
-	gauge(c.refreshed, fresh, id)
+	ch <- s.made.refreshed.gauge(c.refreshed, s.labels, boolValue(s.err == nil && !s.refreshed.IsZero()))
 	if !s.refreshed.IsZero() {
-		gauge(c.refreshedWhen, timestamp(s.refreshed), id)
+		ch <- s.made.refreshedWhen.gauge(c.refreshedWhen, s.labels, timestamp(s.refreshed))
 	}
 	if s.listed == nil {
 		return
 	}
-	enabled := "unknown"
-	if s.listed.Enabled != nil {
-		enabled = strconv.FormatBool(*s.listed.Enabled)
-	}
-	gauge(c.info, 1, id, labelValue(s.listed.X509Subject), enabled)
+	ch <- s.made.info.gauge(c.info, s.infoLabels, 1)
 	if !s.listed.LastSeen.IsZero() {
-		gauge(c.lastSeen, timestamp(s.listed.LastSeen), id)
+		ch <- s.made.lastSeen.gauge(c.lastSeen, s.labels, timestamp(s.listed.LastSeen))
 	}
 }

@@ -42,7 +42,7 @@ func TestScrapeTimeout(t *testing.T) {
 func get(t *testing.T, query string, header http.Header) (*httptest.ResponseRecorder, time.Duration) {
 	t.Helper()
 	var left time.Duration
-	e := NewExporter(log.NewNopLogger(), time.Now, newFake("a", func(ctx context.Context) error {
+	e := newExporter(newFake("a", func(ctx context.Context) error {
 		deadline, _ := ctx.Deadline()
 		left = time.Until(deadline)
 		return nil
@@ -93,7 +93,7 @@ func TestHandler(t *testing.T) {
 func TestABadMetric(t *testing.T) {
 	var out strings.Builder
 	logger := log.NewLogfmtLogger(log.NewSyncWriter(&out))
-	e := NewExporter(logger, time.Now, newFake("twice", ok), newFake("twice", ok), newFake("good", ok))
+	e := NewExporter(logger, ExporterOptions{Now: time.Now}, newFake("twice", ok), newFake("twice", ok), newFake("good", ok))
 	defer e.Close()
 	rec := httptest.NewRecorder()
 	NewHandler(logger, e, nil, HandlerOptions{Timeout: time.Minute}).

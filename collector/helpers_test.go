@@ -2,6 +2,9 @@ package collector
 
 import (
 	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +30,7 @@ type world struct {
 	exporter *Exporter
 	metrics  *APIMetrics
 	log      *strings.Builder
+	now      func() time.Time
 }
 
 type worldOptions struct {
@@ -35,40 +39,73 @@ type worldOptions struct {
 	pageSize int
 	perCert  bool
 	timeout  time.Duration // of one request
-	// concurrency is how many subjects are read side by side; 0 is 10.
+	retries  int
+	// concurrency is how many requests are in flight, and how many subjects are
+	// read side by side; 0 is 10.
 	concurrency int
 	watch       *stopwatch // measures the calls to NCP, if not nil
+	sweep       time.Duration
+	shard       Shard
+	maxAge      time.Duration
+	now         func() time.Time
+	ledger      *ledger.Ledger
+	// direct has no network between the exporter and NCP, so that all of it can
+	// be in one synctest bubble.
+	direct bool
 }
 
 func newWorld(t testing.TB, o worldOptions) *world {
 	t.Helper()
-	server := ncptest.New(o.ncp)
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w := &world{Server: server, metrics: NewAPIMetrics(), log: &strings.Builder{}}
-	transport := ncpclient.NewTransport(10, nil)
-	config := ncpclient.Config{
-		BaseURL:     server.CertificateManagerURL(),
-		Credentials: ncpclient.StaticCredentials(ncpclient.Keys{AccessKey: ncptest.DemoAccessKey, SecretKey: ncptest.DemoSecretKey}, "test"),
-		Transport:   transport,
-		Timeout:     o.timeout,
-		Observer:    w.metrics,
-	}
-	cm, err := ncpclient.NewCertificateManager(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.BaseURL = server.ExternalAccessURL()
-	ea, err := ncpclient.NewExternalAccess(config)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if o.pageSize == 0 {
 		o.pageSize = 100
 	}
 	if o.concurrency == 0 {
 		o.concurrency = 10
+	}
+	if o.now == nil {
+		o.now = time.Now
+	}
+	o.ncp.Now = o.now
+	server := ncptest.New(o.ncp)
+	if o.ledger == nil {
+		o.ledger = ledger.New(ledger.Options{LateArrival: time.Hour, Now: o.now})
+	}
+	w := &world{Server: server, metrics: NewAPIMetrics(), log: &strings.Builder{}, now: o.now}
+	config := ncpclient.Config{
+		Credentials:    ncpclient.StaticCredentials(ncpclient.Keys{AccessKey: ncptest.DemoAccessKey, SecretKey: ncptest.DemoSecretKey}, "test"),
+		Timeout:        o.timeout,
+		MaxConcurrency: o.concurrency,
+		MaxRetries:     o.retries,
+		Observer:       w.metrics,
+		Now:            o.now,
+	}
+	base := "http://127.0.0.1"
+	if o.direct {
+		time.Sleep(time.Until(past().AddDate(0, 1, 0))) // no history lies ahead of a bubble's clock
+		config.Transport = direct{server}
+	} else {
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		base = server.URL()
+		transport := ncpclient.NewTransport(o.concurrency, nil)
+		config.Transport = transport
+		t.Cleanup(func() {
+			transport.CloseIdleConnections()
+			if err := server.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	config.BaseURL = base + "/api/v2"
+	cm, err := ncpclient.NewCertificateManager(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.BaseURL = base + "/api/v1"
+	ea, err := ncpclient.NewExternalAccess(config)
+	if err != nil {
+		t.Fatal(err)
 	}
 	var changes RecentChangesClient = cm
 	var subjects SubjectsClient = ea
@@ -76,21 +113,42 @@ func newWorld(t testing.TB, o worldOptions) *world {
 		timed := timedClient{cm, ea, o.watch}
 		changes, subjects = timed, timed
 	}
-	logger := log.NewSyncWriter(w.log)
-	counts := ledger.New(ledger.Options{LateArrival: time.Hour, Now: time.Now})
-	w.exporter = NewExporter(log.NewLogfmtLogger(logger), time.Now,
-		NewCertificateManager(changes, counts, CertificateManagerOptions{Window: 24 * time.Hour, PerCertificate: o.perCert}),
-		NewExternalAccess(log.NewLogfmtLogger(logger), subjects, counts, ExternalAccessOptions{
-			SubjectIDs: o.subjects, PageSize: o.pageSize, Concurrency: o.concurrency, Now: time.Now,
+	logger := log.NewLogfmtLogger(log.NewSyncWriter(w.log))
+	w.exporter = NewExporter(logger, ExporterOptions{MaxAge: o.maxAge, Now: o.now},
+		NewCertificateManager(changes, o.ledger, CertificateManagerOptions{Window: 24 * time.Hour, PerCertificate: o.perCert, Now: o.now}),
+		NewExternalAccess(logger, subjects, o.ledger, ExternalAccessOptions{
+			SubjectIDs: o.subjects, PageSize: o.pageSize, Concurrency: o.concurrency, Sweep: o.sweep, Shard: o.shard,
+			LateArrival: time.Hour, Now: o.now,
 		}))
-	t.Cleanup(func() {
-		w.exporter.Close()
-		transport.CloseIdleConnections()
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(w.exporter.Close)
 	return w
+}
+
+// direct hands requests to a handler without a network.
+type direct struct{ handler http.Handler }
+
+func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	served := httptest.NewRequestWithContext(ctx, req.Method, req.URL.RequestURI(), http.NoBody)
+	served.Header = req.Header
+	rec := httptest.NewRecorder()
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil { // as net/http's server takes it
+				done <- io.ErrUnexpectedEOF
+				return
+			}
+			done <- nil
+		}()
+		d.handler.ServeHTTP(rec, served)
+	}()
+	select {
+	case err := <-done:
+		return rec.Result(), err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // scrape is one scrape with a deadline that no test should reach.

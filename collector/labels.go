@@ -27,3 +27,11 @@ func labelValue(s string) string {
 
 // timestamp is a time as the value of a _timestamp_seconds metric.
 func timestamp(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
+
+// boolValue is a truth as the value of a gauge.
+func boolValue(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

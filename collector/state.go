@@ -1,6 +1,8 @@
 package collector
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ncp_exporter/collector/ledger"
@@ -11,10 +13,14 @@ func NewStateMetrics(l *ledger.Ledger) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ncp_exporter_state_persistent",
 		Help: "1 if the ledger of what was counted is on disk, 0 if it ends with the process.",
-	}, func() float64 {
-		if l.Persistent() {
-			return 1
-		}
-		return 0
-	})
+	}, func() float64 { return boolValue(l.Persistent()) })
+}
+
+// NewShardMetrics tells which part of the subjects this exporter takes.
+func NewShardMetrics(number, total int) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name:        "ncp_exporter_shard_info",
+		Help:        "1, with the number of this shard, from 0, and how many of them share the subjects.",
+		ConstLabels: prometheus.Labels{"shard": strconv.Itoa(number), "total_shards": strconv.Itoa(total)},
+	}, func() float64 { return 1 })
 }

@@ -66,6 +66,7 @@ var varying = regexp.MustCompile(`(?m)^(` + strings.Join([]string{
 	`ncp_api_request_duration_seconds_bucket\{.*le="[0-9.e-]+"\}`,
 	`ncp_api_request_duration_seconds_sum\{.*\}`,
 	`ncp_scrape_collector_duration_seconds\{.*\}`,
+	`ncp_scrape_collector_last_success_timestamp_seconds\{.*\}`,
 	`ncp_external_access_counting_since_timestamp_seconds`,
 	`ncp_external_access_subject_refresh_timestamp_seconds\{.*\}`,
 }, "|") + `) \S+$`)
@@ -93,7 +94,8 @@ func checkVarying(t *testing.T, s scrape, begun time.Time) {
 			ok = math.Abs(sample.value) <= 2
 		case "ncp_scrape_collector_duration_seconds", "ncp_api_request_duration_seconds_sum":
 			ok = sample.value > 0 && sample.value < bound.Seconds()
-		case "ncp_external_access_counting_since_timestamp_seconds", "ncp_external_access_subject_refresh_timestamp_seconds":
+		case "ncp_external_access_counting_since_timestamp_seconds", "ncp_external_access_subject_refresh_timestamp_seconds",
+			"ncp_scrape_collector_last_success_timestamp_seconds":
 			ok = sample.value >= float64(begun.UnixMilli())/1e3 && sample.value <= now
 		}
 		if !ok {

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // CertificateManager is a client of Certificate Manager 2.0.
@@ -25,6 +27,10 @@ func NewCertificateManager(cfg Config) (*CertificateManager, error) {
 	}
 	return &CertificateManager{api: a}, nil
 }
+
+// RateLimit is the limit in force, in requests a second: Config.RateLimit, or
+// less for a while after NCP answered 429; +Inf if there is no limit.
+func (c *CertificateManager) RateLimit() float64 { return c.api.sender.inForce() }
 
 // ValidationStatus is the state of a certificate's validation.
 type ValidationStatus string
@@ -104,22 +110,23 @@ func windowQuery(window time.Duration) (url.Values, error) {
 	return url.Values{"seconds": {strconv.Itoa(int(window / time.Second))}}, nil
 }
 
+// maxChanges bounds the rows of an answer, which has no pages.
+const maxChanges = 50_000
+
 func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChange, error) {
 	var changes []CertificateChange
-	members, err := decodeObject(body, map[string]func(*json.Decoder) error{
-		"orders": func(d *json.Decoder) error {
-			var row struct {
-				OrderID       text `json:"orderId"`
-				CertificateID text `json:"certificateId"`
-				Status        text `json:"status"`
-			}
-			if err := decodeRow(d, &row); err != nil {
+	left := newRowBudget(maxChanges)
+	var orderID, certificateID, status text
+	fields := []field{{"orderId", &orderID}, {"certificateId", &certificateID}, {"status", &status}}
+	members, err := decodeObject(body, map[string]func(*jsontext.Decoder) error{
+		"orders": func(d *jsontext.Decoder) error {
+			if err := decodeRow(d, fields, left); err != nil {
 				return err
 			}
 			change := CertificateChange{
-				OrderID:       string(row.OrderID),
-				CertificateID: string(row.CertificateID),
-				Status:        parseValidationStatus(string(row.Status)),
+				OrderID:       string(orderID),
+				CertificateID: string(certificateID),
+				Status:        parseValidationStatus(string(status)),
 			}
 			if !UsableID(change.OrderID) || !UsableID(change.CertificateID) {
 				change.OrderID, change.CertificateID = "", ""

@@ -42,9 +42,13 @@ type Config struct {
 	// MaxConcurrency bounds the requests in flight; default 10.
 	MaxConcurrency int
 	// RateLimit bounds the requests a second, retries counted, with bursts of
-	// MaxConcurrency; 0 is no limit.
+	// MaxConcurrency; 0 is no limit. An answer of 429 (throttled) lowers it for a
+	// while. What such an answer asks for with Retry-After is kept even without
+	// a limit.
 	RateLimit float64
-	// MaxRetries bounds how often one call is sent again; 0 is never.
+	// MaxRetries bounds how often one call is sent again; 0 is never. Not counted
+	// is the first time that it finds a pooled connection dead: then it is sent
+	// again on a new one, within the limits as all others.
 	MaxRetries int
 	// Observer is told of each HTTP request; may be nil.
 	Observer Observer
@@ -58,7 +62,7 @@ type Config struct {
 type api struct {
 	name        string
 	base        *url.URL
-	sender      http.RoundTripper
+	sender      *limit // the first of the chain
 	credentials Credentials
 	observer    Observer
 	maxRetries  int

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // The guides drift: numbers come as strings and strings as numbers. These
@@ -24,7 +26,11 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	case bytes.Equal(b, []byte("null")):
 		*t = ""
 	case len(b) > 1 && b[0] == '"' && bytes.IndexByte(b, '\\') < 0 && utf8.Valid(b):
-		*t = text(b[1 : len(b)-1]) // nearly every string: no need to decode it twice
+		// Nearly every string: no need to decode it twice, and none for a copy of
+		// what the row before had as well.
+		if b := b[1 : len(b)-1]; string(b) != string(*t) {
+			*t = text(b)
+		}
 	case len(b) > 0 && b[0] == '"':
 		var s string
 		if err := json.Unmarshal(b, &s); err != nil {
@@ -135,29 +141,99 @@ func UsableID(id string) bool {
 	return id != "" && len(id) <= maxIDBytes && id != "." && id != ".." && cleanText(id, maxIDBytes) == id
 }
 
+// What an answer may take of memory, which its size on the wire says little of.
+const (
+	// maxValue bounds a row, a string, or anything else that must be held as a whole.
+	maxValue = 256 << 10
+	// maxMembers bounds what is kept of an object beside its arrays.
+	maxMembers     = 256 << 10
+	memberOverhead = 64
+	// maxRowText is how much text the rows of an answer may have on average of
+	// the rows that the answer may have: far more on that of those that it has.
+	maxRowText = 200
+)
+
+// tooLarge is an answer that cannot be right.
+func tooLarge(format string, args ...any) *Error {
+	return &Error{Reason: ErrTooLarge, err: fmt.Errorf(format, args...)}
+}
+
+// source is what a decoder reads. It ends a value for which the decoder would
+// have to hold too much at one time.
+type source struct {
+	trackedReader
+	consumed func() int64
+	read     int64
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.consumed != nil && s.read-s.consumed() > maxValue {
+		s.err = tooLarge("one value of it is larger than %d KiB", maxValue>>10)
+		return 0, s.err
+	}
+	n, err := s.trackedReader.Read(p)
+	s.read += int64(n)
+	return n, err
+}
+
+// rowBudget is what the rows of an answer may still take.
+type rowBudget struct{ most, rows, text int }
+
+func newRowBudget(rows int) *rowBudget { return &rowBudget{rows, rows, rows * maxRowText} }
+
+// take counts a row with so many bytes of text.
+func (b *rowBudget) take(text int) error {
+	b.rows--
+	b.text -= text
+	switch {
+	case b.rows < 0:
+		return tooLarge("it has more than %d rows", b.most)
+	case b.text < 0:
+		return tooLarge("the text of its rows is longer than %d KiB", b.most*maxRowText>>10)
+	}
+	return nil
+}
+
 // decodeObject reads one JSON object from r as a stream: for each member whose
 // name is in arrays, element is called at each element of its array, which may
 // be null or missing; all other members are returned as they are. What follows
 // the object is an error.
-func decodeObject(r io.Reader, arrays map[string]func(*json.Decoder) error) (map[string]json.RawMessage, error) {
-	d := json.NewDecoder(skipBOM(r))
-	if err := expect(d, json.Delim('{')); err != nil {
-		return nil, err
-	}
-	members := make(map[string]json.RawMessage)
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return nil, unexpectedEOF(err)
+func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) (members map[string]json.RawMessage, err error) {
+	body := &source{trackedReader: trackedReader{r: skipBOM(r)}}
+	defer func() {
+		if err != nil && body.err != nil {
+			members, err = nil, body.err // and not what the JSON looked like without the rest
 		}
-		name, _ := token.(string)
+	}()
+	// As lenient as encoding/json: the last of two members with one name counts,
+	// and what is no UTF-8 becomes U+FFFD.
+	d := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	body.consumed = d.InputOffset
+	kept := 0
+	token, err := d.ReadToken()
+	switch {
+	case err != nil:
+		return nil, syntaxError(err)
+	case token.Kind() != '{':
+		return nil, fmt.Errorf("a JSON object was expected, not %s", describe(token.Kind()))
+	}
+	members = make(map[string]json.RawMessage)
+	for d.PeekKind() != '}' {
+		token, err := d.ReadToken()
+		if err != nil {
+			return nil, syntaxError(err)
+		}
+		name := token.String()
 		element, isArray := arrays[name]
 		if !isArray {
-			var raw json.RawMessage
-			if err := d.Decode(&raw); err != nil {
-				return nil, unexpectedEOF(err)
+			raw, err := d.ReadValue()
+			if err != nil {
+				return nil, syntaxError(err)
 			}
-			members[name] = raw
+			if kept += len(name) + len(raw) + memberOverhead; kept > maxMembers {
+				return nil, tooLarge("its members take more than %d KiB", maxMembers>>10)
+			}
+			members[name] = json.RawMessage(raw.Clone())
 			continue
 		}
 		null, err := decodeArray(d, element)
@@ -169,66 +245,151 @@ func decodeObject(r io.Reader, arrays map[string]func(*json.Decoder) error) (map
 			members[name] = json.RawMessage("null")
 		}
 	}
-	if _, err := d.Token(); err != nil {
-		return nil, unexpectedEOF(err)
+	if _, err := d.ReadToken(); err != nil {
+		return nil, syntaxError(err)
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the JSON document")
 	}
 	return members, nil
 }
 
-func decodeArray(d *json.Decoder, element func(*json.Decoder) error) (null bool, err error) {
-	token, err := d.Token()
+func decodeArray(d *jsontext.Decoder, element func(*jsontext.Decoder) error) (null bool, err error) {
+	token, err := d.ReadToken()
 	switch {
 	case err != nil:
-		return false, unexpectedEOF(err)
-	case token == nil:
+		return false, syntaxError(err)
+	case token.Kind() == 'n':
 		return true, nil
-	case token != json.Delim('['):
-		return false, fmt.Errorf("an array was expected, not %v", describeToken(token))
+	case token.Kind() != '[':
+		return false, fmt.Errorf("an array was expected, not %s", describe(token.Kind()))
 	}
-	for d.More() {
+	for d.PeekKind() != ']' {
 		if err := element(d); err != nil {
-			return false, unexpectedEOF(err)
+			return false, syntaxError(err)
 		}
 	}
-	_, err = d.Token()
-	return false, unexpectedEOF(err)
+	_, err = d.ReadToken()
+	return false, syntaxError(err)
 }
 
-func expect(d *json.Decoder, want json.Delim) error {
-	token, err := d.Token()
+// field is a member of a row that is read. All others are passed over, without
+// a copy of them ever being made.
+type field struct {
+	name string
+	into json.Unmarshaler
+}
+
+// decodeRow reads one element of an array into fields; those that it does not
+// have are set as if they were null. A row that is no object has none: without
+// an id or a time it is not counted, and it hides no other row. The length of
+// what was read comes out of left.
+func decodeRow(d *jsontext.Decoder, fields []field, left *rowBudget) error {
+	seen, length, err := decodeFields(d, fields)
 	if err != nil {
-		return unexpectedEOF(err)
+		return err
 	}
-	if token != want {
-		return fmt.Errorf("a JSON object was expected, not %s", describeToken(token))
+	if err := left.take(length); err != nil {
+		return err
+	}
+	for i, f := range fields {
+		if seen&(1<<i) != 0 {
+			continue
+		}
+		if err := f.into.UnmarshalJSON([]byte("null")); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// describeToken names a token by its kind: what it holds is a stranger's.
-func describeToken(token json.Token) string {
-	switch token := token.(type) {
-	case json.Delim:
-		return fmt.Sprintf("%q", token.String())
-	case string:
+// decodeFields returns a bit for each field that the row has, and their length.
+func decodeFields(d *jsontext.Decoder, fields []field) (seen uint, length int, err error) {
+	if d.PeekKind() != '{' {
+		return 0, 0, d.SkipValue()
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return 0, 0, err
+	}
+	for d.PeekKind() != '}' {
+		name, err := d.ReadValue()
+		if err != nil {
+			return 0, 0, err
+		}
+		i := find(fields, name)
+		if i < 0 {
+			if err := d.SkipValue(); err != nil {
+				return 0, 0, err
+			}
+			continue
+		}
+		value, err := d.ReadValue()
+		if err != nil {
+			return 0, 0, err
+		}
+		if err := fields[i].into.UnmarshalJSON(value); err != nil {
+			return 0, 0, err
+		}
+		seen |= 1 << i
+		length += len(value)
+	}
+	_, err = d.ReadToken()
+	return seen, length, err
+}
+
+// find is the index of the field with a name, which is a JSON string; -1 if
+// there is none. As with encoding/json upper and lower case are the same.
+func find(fields []field, quoted jsontext.Value) int {
+	name := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		var t text
+		if t.UnmarshalJSON(quoted) != nil {
+			return -1
+		}
+		name = []byte(t)
+	}
+	for i := range fields {
+		if string(name) == fields[i].name {
+			return i
+		}
+	}
+	for i := range fields {
+		if bytes.EqualFold(name, []byte(fields[i].name)) {
+			return i
+		}
+	}
+	return -1
+}
+
+// describe names a token by its kind: what it holds is a stranger's.
+func describe(kind jsontext.Kind) string {
+	switch kind {
+	case '"':
 		return "a string"
-	case nil:
-		return "null"
+	case '0':
+		return "a number"
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
 	default:
-		return fmt.Sprintf("a %T", token)
+		return kind.String() // null, false, true
 	}
 }
 
-// unexpectedEOF makes the end of the input an error of its own: inside a
-// document it means that the rest is missing.
-func unexpectedEOF(err error) error {
-	if errors.Is(err, io.EOF) {
+// syntaxError makes the end of the input an error of its own: inside a document
+// it means that the rest is missing. Of all else that is no JSON only the place
+// is left: jsontext quotes the document, which may echo what it was asked with.
+func syntaxError(err error) error {
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return io.ErrUnexpectedEOF
+	case errors.As(err, &syntax):
+		return fmt.Errorf("no valid JSON after byte %d", syntax.ByteOffset)
+	default:
+		return err
 	}
-	return err
 }
 
 // skipBOM drops a byte order mark.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
@@ -175,9 +176,11 @@ func TestDecodeObject(t *testing.T) {
 	t.Parallel()
 	decode := func(r io.Reader) ([]string, map[string]json.RawMessage, error) {
 		var rows []string
-		members, err := decodeObject(r, map[string]func(*json.Decoder) error{"rows": func(d *json.Decoder) error {
-			var raw json.RawMessage
-			err := d.Decode(&raw)
+		members, err := decodeObject(r, map[string]func(*jsontext.Decoder) error{"rows": func(d *jsontext.Decoder) error {
+			raw, err := d.ReadValue()
+			if err != nil {
+				return err
+			}
 			rows = append(rows, string(raw))
 			return err
 		}})
@@ -231,6 +234,24 @@ func TestDecodeObject(t *testing.T) {
 	for i := range len(whole) {
 		if _, _, err := decode(io.MultiReader(strings.NewReader(whole[:i]), failing{broken})); !errors.Is(err, broken) {
 			t.Errorf("%s, then an error: %v", whole[:i], err)
+		}
+	}
+}
+
+// What is wrong with a document is said without a word of it.
+func TestDecodeErrorsQuoteNothing(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{
+		`{"s3cret":{"s3cret":s3cret}}`, `{"rows":[{"s3cret":[s3cret]}]}`, `{"rows":[{"issuer":"\ud800s3cret\x"}]}`, `{"rows":["s3cret":1]}`,
+		`{"rows":"s3cret"}`, `"s3cret"`, `s3cret`, `{} s3cret`, `{"s3cret`, `{"rows":[{"s3cret":{"s3cret`,
+	} {
+		row := decodeCredentials()
+		_, err := decodeObject(strings.NewReader(in), map[string]func(*jsontext.Decoder) error{"rows": func(d *jsontext.Decoder) error {
+			_, err := row(d, newRowBudget(10))
+			return err
+		}})
+		if err == nil || strings.Contains(err.Error(), "s3") {
+			t.Errorf("%s: %v", in, err)
 		}
 	}
 }

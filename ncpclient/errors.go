@@ -35,7 +35,7 @@ const (
 	ErrMalformedAnswer Reason = "the answer is not what this API documents: check that the base URL leads to NCP and not to a proxy's page"
 	ErrTooLarge        Reason = "the answer is too large to be right"
 	ErrUnreachable     Reason = "NCP cannot be reached: check the network, DNS, proxy (HTTPS_PROXY), TLS and the base URL"
-	ErrLimited         Reason = "the time was over while the request waited for our own limits of requests in flight and a second: raise them, ask for less, or give it more time"
+	ErrLimited         Reason = "the request was not sent, as our own limits (requests in flight, requests a second) or NCP's Retry-After would let it go too late: raise the limits, ask for less, or give it more time"
 	ErrTimeout         Reason = "NCP did not answer in time"
 	ErrCredentials     Reason = "there are no usable keys"
 )
@@ -146,6 +146,7 @@ func newDecodeError(resp *http.Response, err error) *Error {
 	if !errors.As(err, &e) {
 		return &Error{Reason: ErrMalformedAnswer, Status: resp.StatusCode, err: err}
 	}
+	e.Status = resp.StatusCode
 	return e
 }
 

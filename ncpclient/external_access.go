@@ -2,7 +2,6 @@ package ncpclient
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // ExternalAccess is a client of the External Access API.
@@ -30,6 +31,10 @@ func NewExternalAccess(cfg Config) (*ExternalAccess, error) {
 	}
 	return &ExternalAccess{api: a}, nil
 }
+
+// RateLimit is the limit in force, in requests a second: Config.RateLimit, or
+// less for a while after NCP answered 429; +Inf if there is no limit.
+func (c *ExternalAccess) RateLimit() float64 { return c.api.sender.inForce() }
 
 // DefaultPageSize is the number of rows a page that the API documents as its
 // own default, so one that no server refuses.
@@ -73,7 +78,7 @@ type Page[T any] struct {
 // SubjectsPage asks for one page of the subjects (GET /subjects). A first page
 // that the server refuses for its size is asked for again with DefaultPageSize.
 func (c *ExternalAccess) SubjectsPage(ctx context.Context, number, size int) (Page[Subject], error) {
-	return getPage(ctx, c, OpSubjects, []string{"subjects"}, number, size, decodeSubject)
+	return getPage(ctx, c, OpSubjects, []string{"subjects"}, number, size, decodeSubjects)
 }
 
 // CredentialsPage asks for one page of a subject's authentications (GET
@@ -83,7 +88,7 @@ func (c *ExternalAccess) CredentialsPage(ctx context.Context, subjectID string, 
 	if !UsableID(subjectID) {
 		return Page[Credential]{}, fmt.Errorf("%q cannot be a subject id", cleanText(subjectID, maxToken))
 	}
-	return getPage(ctx, c, OpCredentials, []string{"subjects", subjectID, "credentials"}, number, size, decodeCredential)
+	return getPage(ctx, c, OpCredentials, []string{"subjects", subjectID, "credentials"}, number, size, decodeCredentials)
 }
 
 // Subjects gives all subjects, page by page; see Pages for how it ends.
@@ -105,14 +110,14 @@ func (c *ExternalAccess) Credentials(ctx context.Context, subjectID string, size
 // asked for, so that DefaultPageSize is used instead.
 func (c *ExternalAccess) PageSizeRefused() bool { return c.sizeRefused.Load() }
 
-func getPage[T any](ctx context.Context, c *ExternalAccess, op Operation, path []string, number, size int, row func(*json.Decoder) (T, error)) (Page[T], error) {
+func getPage[T any](ctx context.Context, c *ExternalAccess, op Operation, path []string, number, size int, rows func() rowDecoder[T]) (Page[T], error) {
 	if number < 0 || size < 1 {
 		return Page[T]{}, fmt.Errorf("page %d with %d rows cannot be asked for: pages count from 0 and hold at least 1 row", number, size)
 	}
 	get := func(size int) (page Page[T], err error) {
 		query := url.Values{"page": {strconv.Itoa(number)}, "size": {strconv.Itoa(size)}}
 		err = c.api.get(ctx, op, path, query, func(resp *http.Response, body io.Reader) (err error) {
-			page, err = decodePage(resp, body, number, size, row)
+			page, err = decodePage(resp, body, number, size, rows())
 			return err
 		})
 		return page, err
@@ -138,21 +143,21 @@ func getPage[T any](ctx context.Context, c *ExternalAccess, op Operation, path [
 }
 
 // minPageRows is how many rows a page may have even if far fewer were asked for:
-// a server may not know of the size.
-const minPageRows = 100_000
+// a server may not know of the size. Small rows take far more memory than they
+// took on the wire, and ten such pages may come at one time.
+const minPageRows = 20_000
 
-func decodePage[T any](resp *http.Response, body io.Reader, number, size int, row func(*json.Decoder) (T, error)) (Page[T], error) {
+func decodePage[T any](resp *http.Response, body io.Reader, number, size int, row rowDecoder[T]) (Page[T], error) {
 	page := Page[T]{Number: number, Size: size, Total: unknownCount}
+	// A million rows do not fit into the largest answer that is read, and ten
+	// times as many with their text still fit into 32 bits.
+	left := newRowBudget(max(minPageRows, 10*min(size, 1_000_000)))
 	page.Date, _ = http.ParseTime(resp.Header.Get("Date"))
-	members, err := decodeObject(body, map[string]func(*json.Decoder) error{
-		"content": func(d *json.Decoder) error {
-			r, err := row(d)
+	members, err := decodeObject(body, map[string]func(*jsontext.Decoder) error{
+		"content": func(d *jsontext.Decoder) error {
+			r, err := row(d, left)
 			if err != nil {
 				return err
-			}
-			if len(page.Rows) >= max(minPageRows, 10*size) {
-				// Small rows take far more memory than they took on the wire.
-				return &Error{Reason: ErrTooLarge, Status: resp.StatusCode, err: fmt.Errorf("a page of %d rows was asked for, and more than %d came", size, len(page.Rows))}
 			}
 			page.Rows = append(page.Rows, r)
 			return nil
@@ -190,60 +195,60 @@ func decodePage[T any](resp *http.Response, body io.Reader, number, size int, ro
 	return page, nil
 }
 
-// decodeSubject leaves the ID of a row empty if it could not be used: one such
+// A rowDecoder reads the rows of one page, one by one.
+type rowDecoder[T any] func(*jsontext.Decoder, *rowBudget) (T, error)
+
+// decodeSubjects leaves the ID of a row empty if it could not be used: one such
 // row must not hide the others.
-func decodeSubject(d *json.Decoder) (Subject, error) {
-	var row struct {
-		SubjectID    text `json:"subjectId"`
-		X509Subject  text `json:"x509Subject"`
-		Enabled      flag `json:"enabled"`
-		UpdateTime   text `json:"updateTime"`
-		LastSeenTime text `json:"lastSeenTime"`
+func decodeSubjects() rowDecoder[Subject] {
+	var id, x509Subject, updateTime, lastSeenTime text
+	var enabled flag
+	fields := []field{
+		{"subjectId", &id},
+		{"x509Subject", &x509Subject},
+		{"enabled", &enabled},
+		{"updateTime", &updateTime},
+		{"lastSeenTime", &lastSeenTime},
 	}
-	if err := decodeRow(d, &row); err != nil {
-		return Subject{}, err
+	return func(d *jsontext.Decoder, left *rowBudget) (Subject, error) {
+		if err := decodeRow(d, fields, left); err != nil {
+			return Subject{}, err
+		}
+		s := Subject{
+			X509Subject: string(x509Subject),
+			Enabled:     enabled.pointer(),
+			UpdateTime:  ParseTime(string(updateTime)),
+			LastSeen:    ParseTime(string(lastSeenTime)),
+		}
+		if UsableID(string(id)) {
+			s.ID = string(id)
+		}
+		return s, nil
 	}
-	id := string(row.SubjectID)
-	if !UsableID(id) {
-		id = ""
-	}
-	return Subject{
-		ID:          id,
-		X509Subject: string(row.X509Subject),
-		Enabled:     row.Enabled.pointer(),
-		UpdateTime:  ParseTime(string(row.UpdateTime)),
-		LastSeen:    ParseTime(string(row.LastSeenTime)),
-	}, nil
 }
 
-// decodeCredential leaves the certificate of a row (x509CertificateData) where
-// it is: it is most of the answer's bytes.
-func decodeCredential(d *json.Decoder) (Credential, error) {
-	var row struct {
-		Issuer       text `json:"issuer"`
-		SerialNumber text `json:"serialNumber"`
-		Failed       flag `json:"failed"`
-		SeenTime     text `json:"seenTime"`
+// decodeCredentials passes over the certificate of a row (x509CertificateData):
+// it is most of the answer's bytes. Who needs it makes it one more field.
+func decodeCredentials() rowDecoder[Credential] {
+	var issuer, serialNumber, seenTime text
+	var failed flag
+	fields := []field{
+		{"issuer", &issuer},
+		{"serialNumber", &serialNumber},
+		{"failed", &failed},
+		{"seenTime", &seenTime},
 	}
-	if err := decodeRow(d, &row); err != nil {
-		return Credential{}, err
+	return func(d *jsontext.Decoder, left *rowBudget) (Credential, error) {
+		if err := decodeRow(d, fields, left); err != nil {
+			return Credential{}, err
+		}
+		return Credential{
+			Issuer:       string(issuer),
+			SerialNumber: string(serialNumber),
+			Failed:       failed.pointer(),
+			SeenTime:     ParseTime(string(seenTime)),
+		}, nil
 	}
-	return Credential{
-		Issuer:       string(row.Issuer),
-		SerialNumber: string(row.SerialNumber),
-		Failed:       row.Failed.pointer(),
-		SeenTime:     ParseTime(string(row.SeenTime)),
-	}, nil
-}
-
-// decodeRow leaves a row that is no object empty: without an id or a time it is
-// not counted, and it hides no other row.
-func decodeRow(d *json.Decoder, row any) error {
-	var notAnObject *json.UnmarshalTypeError
-	if err := d.Decode(row); err != nil && !errors.As(err, &notAnObject) {
-		return err
-	}
-	return nil
 }
 
 func (f flag) pointer() *bool {

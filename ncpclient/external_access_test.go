@@ -2,7 +2,6 @@ package ncpclient
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -304,16 +303,5 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	wantReason(t, err, ErrLimited)
 	if len(rows) != 0 {
 		t.Errorf("%d rows", len(rows))
-	}
-}
-
-// A page of many small rows takes far more memory than it took on the wire.
-func TestTooManyRows(t *testing.T) {
-	page := `{"totalElements":1,"content":[` + strings.Repeat("{},", 10*minPageRows) + `{}]}`
-	resp := &http.Response{StatusCode: http.StatusOK}
-	_, err := decodePage(resp, strings.NewReader(page), 0, 20, decodeCredential)
-	var e *Error
-	if !errors.As(err, &e) || e.Reason != ErrTooLarge {
-		t.Errorf("error %v, want %q", err, ErrTooLarge)
 	}
 }

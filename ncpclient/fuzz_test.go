@@ -10,6 +10,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/go-cmp/cmp"
+
 	"ncp_exporter/ncpclient/ncptest"
 )
 
@@ -142,9 +145,9 @@ func FuzzDecodePage(f *testing.F) {
 				t.Fatalf("not JSON, and yet taken: %q", body)
 			}
 		}
-		credentials, err := decodePage(resp, bytes.NewReader(body), number, size, decodeCredential)
+		credentials, err := decodePage(resp, bytes.NewReader(body), number, size, decodeCredentials())
 		check(len(credentials.Rows), Page[struct{}]{Number: credentials.Number, Size: credentials.Size, Total: credentials.Total}, err)
-		subjects, err := decodePage(resp, bytes.NewReader(body), number, size, decodeSubject)
+		subjects, err := decodePage(resp, bytes.NewReader(body), number, size, decodeSubjects())
 		check(len(subjects.Rows), Page[struct{}]{Number: subjects.Number, Size: subjects.Size, Total: subjects.Total}, err)
 		for _, s := range subjects.Rows {
 			if s.ID != "" && !UsableID(s.ID) {
@@ -191,4 +194,62 @@ func FuzzCleanText(f *testing.F) {
 		f.Add(seed, 10)
 	}
 	f.Fuzz(func(t *testing.T, s string, limit int) { checkClean(t, s, max(0, min(limit, 1<<20))) })
+}
+
+// What is read of a row is what encoding/json reads of it, in all of its
+// leniency: names in any case, the last of several, rows that are no objects.
+func FuzzDecodeRowIsLikeEncodingJSON(f *testing.F) {
+	f.Add(ncptest.DocumentedCredentials())
+	for _, seed := range []string{
+		`{"content":[{"ISSUER":"a","issuer":"b","Failed":"TRUE"},{"serialNumber":1,"\u0069ssuer":"\ud800\n"},null,[1],"x",{"seenTime":{"a":[1, 2]}},{"i\u017fſuer":2}]}`,
+		"{\"content\":[{\"issuer\":\"\xff\",\"\xffissuer\":1}],\"content\":[{},{\"issuer\":null,\"x509CertificateData\":{\"issuer\":3}}]}", "{\"content\":[{\"iſſuer\":true}]}",
+		`{"content":[{"issuer":"a","serialNumber":"1","failed":true,"seenTime":"2024-12-12T18:09:05+09:00"},{"serialNumber":"1"}]}`,
+		`{"content":[1e400,{"issuer":-0,"failed":1}]}`, `{"content":[{"issuer":01}]}`, `{"content":[{"issuer":"` + "\x01" + `"}]}`, `{"content":[{"a":"b",}]}`, `{"content":[[`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var want, got []Credential
+		token := func(d *json.Decoder) json.Token { token, _ := d.Token(); return token }
+		body = bytes.TrimPrefix(body, []byte(utf8BOM))
+		valid := json.Valid(body) && bytes.HasPrefix(bytes.TrimSpace(body), []byte("{"))
+		for d := json.NewDecoder(bytes.NewReader(body)); valid && token(d) != nil; {
+			for d.More() {
+				if token(d) != "content" {
+					var other json.RawMessage
+					if err := d.Decode(&other); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				var rows []json.RawMessage
+				if d.Decode(&rows) != nil {
+					valid = false // no array: refused
+				}
+				for _, raw := range rows {
+					var row struct {
+						Issuer       text `json:"issuer"`
+						SerialNumber text `json:"serialNumber"`
+						Failed       flag `json:"failed"`
+						SeenTime     text `json:"seenTime"`
+					}
+					_ = json.Unmarshal(raw, &row)
+					want = append(want, Credential{string(row.Issuer), string(row.SerialNumber), row.Failed.pointer(), ParseTime(string(row.SeenTime))})
+				}
+			}
+			break
+		}
+		row := decodeCredentials()
+		_, err := decodeObject(bytes.NewReader(body), map[string]func(*jsontext.Decoder) error{"content": func(d *jsontext.Decoder) error {
+			c, err := row(d, newRowBudget(len(body)))
+			got = append(got, c)
+			return err
+		}})
+		if (err == nil) != valid {
+			t.Fatalf("valid: %t, but %v: %q", valid, err, body)
+		}
+		if diff := cmp.Diff(want, got); valid && diff != "" {
+			t.Fatalf("%q: %s", body, diff)
+		}
+	})
 }

@@ -44,15 +44,16 @@ func fitsDeadline(ctx context.Context, wait time.Duration) bool {
 	return !ok || time.Until(deadline) > wait
 }
 
-// maxRetryAfter is the longest Retry-After that is waited for: a server that
-// asks for more has said no.
-const maxRetryAfter = time.Minute
-
 // withRetries calls attempt until it succeeds, fails for good, or has been
 // called 1+a.maxRetries times. The error is that of the last attempt.
+//
+// A connection that died in the pool says nothing of NCP, and happens to every
+// exporter whose scrapes are further apart than NCP's patience with idle
+// connections. So one retry at once is free of maxRetries, if only for the
+// first such connection: once empties the pool, the retry has a new one.
 func (a *api) withRetries(ctx context.Context, c *call, attempt func() error) error {
 	var last error
-	keysRenewed := false
+	left := budget{retries: a.maxRetries, redial: true, renewal: true, hang: true}
 	try := func() (struct{}, error) {
 		err := attempt()
 		if err == nil {
@@ -60,34 +61,20 @@ func (a *api) withRetries(ctx context.Context, c *call, attempt func() error) er
 			return struct{}{}, nil
 		}
 		var e *Error
-		isAPIError := errors.As(err, &e)
-		if last != nil && isAPIError && (e.Reason == ErrTimeout || e.Reason == ErrLimited) && (ctx.Err() != nil || !e.temporary()) {
+		if !errors.As(err, &e) {
+			last = err
+			return struct{}{}, backoff.Permanent(err)
+		}
+		if last != nil && (e.Reason == ErrTimeout || e.Reason == ErrLimited) && (ctx.Err() != nil || !e.temporary()) {
 			// The deadline ended the retry; what it retried says more.
 			return struct{}{}, backoff.Permanent(last)
 		}
 		last = err
-		switch {
-		case !isAPIError:
-			return struct{}{}, backoff.Permanent(err)
-		case e.Status == http.StatusUnauthorized && !keysRenewed && a.keysChanged(ctx, c.keys):
-			// Somebody rotated the key; the new one deserves a try at once.
-			keysRenewed = true
-			return struct{}{}, &backoff.RetryAfterError{}
-		case !e.temporary():
-			return struct{}{}, backoff.Permanent(err)
-		case e.RetryAfter > 0:
-			wait := e.RetryAfter + rand.N(firstBackoff) //nolint:gosec // no secret hangs on it
-			if e.RetryAfter > maxRetryAfter || !fitsDeadline(ctx, wait) {
-				return struct{}{}, backoff.Permanent(err)
-			}
-			return struct{}{}, &backoff.RetryAfterError{Duration: wait}
-		default:
-			return struct{}{}, err
-		}
+		return struct{}{}, a.again(ctx, c, e, &left)
 	}
 	_, err := backoff.Retry(ctx, try,
 		backoff.WithBackOff(&fullJitter{ctx: ctx, bound: firstBackoff}),
-		backoff.WithMaxTries(uint(a.maxRetries)+1),
+		backoff.WithMaxTries(0), // the budget counts
 		backoff.WithMaxElapsedTime(0),
 		backoff.WithNotify(func(error, time.Duration) { a.observer.RequestRetried(a.name, c.operation) }),
 	)
@@ -95,6 +82,45 @@ func (a *api) withRetries(ctx context.Context, c *call, attempt func() error) er
 		return nil
 	}
 	return last
+}
+
+// budget is what a call may still do after a failure.
+type budget struct {
+	retries int
+	redial  bool // the free retry after a dead connection
+	renewal bool // the retry with new keys
+	hang    bool // a retry after a request that took too long
+}
+
+// again says what becomes of a call after a failure, in the retry library's
+// terms.
+func (a *api) again(ctx context.Context, c *call, e *Error, left *budget) error {
+	var dead *deadConnectionError
+	var how error = e // after the backoff
+	switch {
+	case errors.As(e, &dead) && left.redial:
+		left.redial = false
+		return &backoff.RetryAfterError{}
+	case e.Status == http.StatusUnauthorized && left.renewal && a.keysChanged(ctx, c.keys):
+		// Somebody rotated the key; the new one deserves a try at once.
+		left.renewal = false
+		how = &backoff.RetryAfterError{}
+	case !e.temporary(), e.Reason == ErrTimeout && !left.hang:
+		// What hung twice is given up: it keeps a place from others all the time.
+		return backoff.Permanent(e)
+	case e.RetryAfter > 0:
+		wait := e.RetryAfter + rand.N(firstBackoff) //nolint:gosec // no secret hangs on it
+		if e.RetryAfter > patience || !fitsDeadline(ctx, wait) {
+			return backoff.Permanent(e)
+		}
+		how = &backoff.RetryAfterError{Duration: wait}
+	}
+	if left.retries == 0 {
+		return backoff.Permanent(e)
+	}
+	left.retries--
+	left.hang = left.hang && e.Reason != ErrTimeout
+	return how
 }
 
 // keysChanged reads the keys anew after a 401 and says whether they are others

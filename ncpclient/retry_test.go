@@ -18,7 +18,7 @@ import (
 
 func TestWhatIsRetried(t *testing.T) {
 	t.Parallel()
-	const limit = 3
+	const retriesLeft = 3
 	for name, tt := range map[string]struct {
 		fault   http.Handler
 		reason  Reason
@@ -56,7 +56,13 @@ func TestWhatIsRetried(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				sim, transport := bubbled(t, ncptest.Config{})
 				var w watcher
-				api := certificateManagerAt(t, bubbleURL, through(transport), retries(limit), observed(&w))
+				api := certificateManagerAt(t, bubbleURL, through(transport), retries(retriesLeft), observed(&w))
+				limit := retriesLeft
+				if tt.reason == ErrTimeout {
+					// What hung twice is given up: it takes the time of the scrape, and a
+					// place from the others.
+					limit = 1
+				}
 				want := 1
 				if tt.retried {
 					want = 1 + limit
@@ -186,7 +192,7 @@ func TestRetryAfter(t *testing.T) {
 	}{
 		"seconds":            {func(time.Time) string { return "7" }, 7 * time.Second},
 		"blanks":             {func(time.Time) string { return " 7 " }, 7 * time.Second},
-		"a minute":           {func(time.Time) string { return "60" }, time.Minute},
+		"all that is waited": {func(time.Time) string { return "10" }, 10 * time.Second},
 		"date":               {func(now time.Time) string { return now.Add(9 * time.Second).Format(http.TimeFormat) }, 9 * time.Second},
 		"date gone by":       {func(now time.Time) string { return now.Add(-time.Hour).Format(http.TimeFormat) }, 0},
 		"now":                {func(time.Time) string { return "0" }, 0},
@@ -229,7 +235,7 @@ func TestRetryEndsBeforeTheDeadline(t *testing.T) {
 		"Retry-After past the deadline": {"10", 9 * time.Second, 1},
 		"Retry-After at the deadline":   {"9", 9 * time.Second, 1},
 		"Retry-After before it":         {"4", 9 * time.Second, 3},
-		"longer than is ever waited":    {"61", time.Hour, 1},
+		"longer than is ever waited":    {"11", time.Hour, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -298,7 +304,7 @@ func TestCancelEndsTheWait(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		start := time.Now()
-		_, err := gaps(ctx, t, 3, 429, "Retry-After", "30")
+		_, err := gaps(ctx, t, 3, 429, "Retry-After", "9")
 		if wantReason(t, err, ErrRateLimited); time.Since(start) != time.Second {
 			t.Errorf("ended after %s", time.Since(start))
 		}

@@ -8,11 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // MaxBodyBytes is the size of the largest answer that is read, after
@@ -50,65 +50,21 @@ func NewTransport(maxConnsPerHost int, proxy func(*http.Request) (*url.URL, erro
 //	sign     takes the keys and the time
 //	measure  tells the Observer
 //	bound    ends a body that is too large
+//	once     keeps net/http from sending a request twice
 //	send     the pooled transport
+//
+// So whatever goes over the wire has passed each of them, once.
 //
 // A round tripper that holds something until the body was read (a place, a
 // timer) lets go of it when the body is closed.
-func (a *api) chain(send http.RoundTripper, cfg Config) http.RoundTripper {
-	var rt http.RoundTripper = &bound{next: send, limit: MaxBodyBytes}
+func (a *api) chain(send http.RoundTripper, cfg Config) *limit {
+	var rt http.RoundTripper = &once{next: send}
+	rt = &bound{next: rt, limit: MaxBodyBytes}
 	rt = &measure{next: rt, api: a.name, observer: cfg.Observer, now: cfg.Now}
 	rt = &signer{next: rt, credentials: cfg.Credentials, now: cfg.Now}
 	rt = &timeout{next: rt, timeout: cfg.Timeout}
-	return newLimit(rt, cfg.MaxConcurrency, cfg.RateLimit)
+	return newLimit(rt, cfg)
 }
-
-// limit holds an API to its concurrency and its rate. The place is taken
-// before the token, so that tokens cannot pile up behind slow answers and then
-// go out in one burst.
-type limit struct {
-	next   http.RoundTripper
-	places chan struct{}
-	rate   *rate.Limiter
-}
-
-func newLimit(next http.RoundTripper, concurrency int, perSecond float64) *limit {
-	r := rate.Inf
-	if perSecond > 0 {
-		r = rate.Limit(perSecond)
-	}
-	return &limit{next: next, places: make(chan struct{}, concurrency), rate: rate.NewLimiter(r, concurrency)}
-}
-
-func (l *limit) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx := req.Context()
-	select {
-	case l.places <- struct{}{}:
-	case <-ctx.Done():
-		return nil, &limitError{fmt.Errorf("waiting for a place among the requests in flight: %w", ctx.Err())}
-	}
-	release := func() { <-l.places }
-	if err := l.rate.Wait(ctx); err != nil {
-		release()
-		if ctx.Err() == nil {
-			// Wait gives up at once when the token would come after the deadline.
-			err = context.DeadlineExceeded
-		}
-		return nil, &limitError{fmt.Errorf("waiting for the rate limit: %w", err)}
-	}
-	resp, err := l.next.RoundTrip(req)
-	if err != nil {
-		release()
-		return nil, err
-	}
-	resp.Body = &hookedBody{ReadCloser: resp.Body, closed: func(error) { release() }}
-	return resp, nil
-}
-
-// limitError marks a request that was never sent.
-type limitError struct{ err error }
-
-func (e *limitError) Error() string { return e.err.Error() }
-func (e *limitError) Unwrap() error { return e.err }
 
 // errRequestTimeout is the cause of a context that ended because one request
 // took too long, as against the deadline of the whole call.
@@ -221,6 +177,50 @@ func (b *bound) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp.Body = &boundedBody{ReadCloser: resp.Body, left: b.limit}
 	return resp, nil
 }
+
+// once keeps net/http from sending a request again by itself, as it does when a
+// pooled connection turns out to be dead: what it sends again has waited for no
+// limit, carries an old signature, and is seen by no Observer. The error says
+// that the connection was dead, so that our own retry can see to it.
+type once struct{ next http.RoundTripper }
+
+func (o *once) RoundTrip(req *http.Request) (*http.Response, error) {
+	var pooled, answered atomic.Bool
+	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn:              func(c httptrace.GotConnInfo) { pooled.Store(c.Reused) },
+		GotFirstResponseByte: func() { answered.Store(true) },
+	})
+	req = req.WithContext(ctx)
+	req.Body, req.GetBody = emptyBody{}, nil
+	resp, err := o.next.RoundTrip(req)
+	if err == nil || !pooled.Load() || answered.Load() || ctx.Err() != nil {
+		return resp, err
+	}
+	// The other idle connections are as old, and likely as dead: the retry shall
+	// not meet one of them. One that is alive costs a handshake.
+	if pool, ok := o.next.(interface{ CloseIdleConnections() }); ok {
+		pool.CloseIdleConnections()
+	}
+	return nil, &deadConnectionError{err}
+}
+
+// emptyBody is a body that net/http cannot rewind, which makes a request one
+// that it must not send again. It finds the body empty before it writes the
+// header, so that nothing of it goes over the wire.
+type emptyBody struct{}
+
+func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
+func (emptyBody) Close() error             { return nil }
+
+// deadConnectionError marks a request whose pooled connection was dead: the
+// server, or something on the way, had closed it while it was idle.
+type deadConnectionError struct{ err error }
+
+func (e *deadConnectionError) Error() string {
+	return "a connection that was kept open: " + e.err.Error()
+}
+
+func (e *deadConnectionError) Unwrap() error { return e.err }
 
 type boundedBody struct {
 	io.ReadCloser

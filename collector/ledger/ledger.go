@@ -305,6 +305,15 @@ func (l *Ledger) Totals(subjectID string) (Totals, bool) {
 	return a.totals(), known
 }
 
+// Watermark returns the seenTime of the newest row that was counted for a
+// subject, also if it does not show yet; zero if there was none.
+func (l *Ledger) Watermark(subjectID string) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a, _ := l.current(subjectID)
+	return a.watermark.time()
+}
+
 // Subjects are those whose history was read whole and who were on NCP's list
 // when it was last told.
 func (l *Ledger) Subjects() []string {

@@ -23,6 +23,9 @@ type Read struct {
 	deep    bool // it went to the line, or to the end
 }
 
+// New is how many rows were found that were not counted before.
+func (r *Read) New() int { return r.fresh }
+
 type entry struct {
 	seen   instant
 	result Result

@@ -105,8 +105,6 @@ func NewChecker(root string) (*Checker, error) {
 		return nil, err
 	}
 	variables, err := Variables(root)
-	// On their way into the table.
-	variables = append(variables, "NCP_EXPORTER_SHARD", "NCP_EXPORTER_TOTAL_SHARDS")
 	return &Checker{schemas: schemas, security: security, variables: variables}, err
 }
 

@@ -37,9 +37,6 @@ func Made(root string) (map[string][]byte, error) {
 
 func addRules(root string, made map[string][]byte) error {
 	text, err := os.ReadFile(filepath.Join(root, rules)) //nolint:gosec // a file of this repository
-	if errors.Is(err, fs.ErrNotExist) {
-		text, err = []byte("groups: []\n"), nil
-	}
 	if err != nil {
 		return err
 	}
@@ -69,6 +66,9 @@ func addDashboards(root string, made map[string][]byte) error {
 	all, err := filepath.Glob(filepath.Join(root, dashboards, "*.json"))
 	if err != nil {
 		return err
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("there are no dashboards in %s", dashboards)
 	}
 	for _, path := range all {
 		text, err := os.ReadFile(path) //nolint:gosec // a file of this repository

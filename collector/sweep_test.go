@@ -1,0 +1,286 @@
+package collector
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ncp_exporter/ncpclient/ncptest"
+)
+
+const (
+	sweepingFamily = "ncp_external_access_sweeping"
+	distrustLine   = "NCP's list does not tell when a subject has new authentications"
+)
+
+// login is an authentication that failed just now.
+func login(serial int) ncptest.Credential {
+	return ncptest.NewCredential(time.Now(), strconv.Itoa(serial), true)
+}
+
+// newSweeping is a world in a bubble with an hour's sweep and some subjects that
+// have logged in long ago.
+func newSweeping(t *testing.T, subjects int, o worldOptions) (*world, []string) {
+	t.Helper()
+	o.direct, o.sweep = true, time.Hour
+	w := newWorld(t, o)
+	ids := manySubjects(w, subjects)
+	for _, id := range ids {
+		w.AddCredentials(id, history(3)...)
+	}
+	return w, ids
+}
+
+// A scrape reads the subjects that logged in since the last, and no other; over
+// the interval each is read once all the same.
+func TestSweepReadsWhoMoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const subjects = 240
+		w, ids := newSweeping(t, subjects, worldOptions{})
+		w.scrape(t)
+		if got := w.Count(ncptest.Credentials); got != subjects {
+			t.Fatalf("%d calls in the first scrape, want one for each of %d subjects", got, subjects)
+		}
+		reads := make(map[string]int)
+		most := 0
+		for minute := 1; minute <= 60; minute++ {
+			time.Sleep(time.Minute)
+			w.ResetStats()
+			moved := ids[minute]
+			w.AddCredentials(moved, login(minute))
+			s := w.scrape(t)
+			wantValue(t, s, 1, successFamily, "collector", eaCollector)
+			wantValue(t, s, 1, sweepingFamily)
+			wantValue(t, s, 1, authFamily, "subject_id", moved, "result", "failure")
+			// The others are as fresh as the list: their gauges are there.
+			if n := len(bySubject(t, s, entriesFamily)); n != subjects {
+				t.Fatalf("%d subjects show their entries, want %d", n, subjects)
+			}
+			calls := 0
+			for _, r := range w.Requests() {
+				if r.Op == ncptest.Credentials {
+					calls++
+					reads[r.SubjectID]++
+				}
+			}
+			if reads[moved] == 0 {
+				t.Errorf("minute %d: %s logged in and was not read", minute, moved)
+			}
+			most = max(most, calls)
+		}
+		for _, id := range ids {
+			if n := reads[id]; n < 1 || n > 3 { // its login, and one or two sweeps around it
+				t.Errorf("%s was read %d times in an hour", id, n)
+			}
+		}
+		// Spread over the interval: about 4 a minute, and not all at once.
+		if most > 20 {
+			t.Errorf("%d subjects were read in one scrape, want them spread", most)
+		}
+		if strings.Contains(w.log.String(), distrustLine) {
+			t.Errorf("times that are right were not trusted:\n%s", w.log)
+		}
+	})
+}
+
+// The number of calls of a quiet scrape with 1 % active is that of the pages of
+// the list and of the active subjects.
+func TestCallsWithSweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const subjects, active = 2000, 20
+		w, ids := newSweeping(t, subjects, worldOptions{})
+		w.scrape(t)
+		for round := range 3 {
+			time.Sleep(time.Millisecond) // no sweep is due
+			for i := range active {
+				w.AddCredentials(ids[round*active+i], login(round))
+			}
+			w.ResetStats()
+			s := w.scrape(t)
+			wantValue(t, s, 1, successFamily, "collector", eaCollector)
+			if got := w.Count(ncptest.Subjects); got != subjects/100 {
+				t.Errorf("%d calls for the list, want %d", got, subjects/100)
+			}
+			if got := w.Count(ncptest.Credentials); got < active || got > active+2 { // one in an hour's ms may be due
+				t.Errorf("%d calls for histories, want %d", got, active)
+			}
+		}
+	})
+}
+
+// A sweep that finds what the times did not tell ends the trust in them.
+func TestSweepFindsTheTimesWrong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, ids := newSweeping(t, 20, worldOptions{})
+		w.scrape(t)
+		w.Configure(func(c *ncptest.Config) { c.FrozenLastSeen = true })
+		w.AddCredentials(ids[7], login(1))
+		found := 0.0
+		for range 61 {
+			time.Sleep(time.Minute)
+			s := w.scrape(t)
+			found, _ = value(t, s, authFamily, "subject_id", ids[7], "result", "failure")
+		}
+		if found != 1 {
+			t.Fatalf("the login counts %v, want 1: each subject is read once in the interval", found)
+		}
+		w.ResetStats()
+		s := w.scrape(t)
+		wantValue(t, s, 0, sweepingFamily)
+		if got := w.Count(ncptest.Credentials); got != 20 {
+			t.Errorf("%d subjects were read, want all 20", got)
+		}
+		if n := strings.Count(w.log.String(), distrustLine); n != 1 || !strings.Contains(w.log.String(), ids[7]) {
+			t.Errorf("want it said once, with the subject, not %d times:\n%s", n, w.log)
+		}
+	})
+}
+
+// A login that comes after the list and before the read is news to both: the
+// next list tells it.
+func TestALoginBetweenListAndRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, ids := newSweeping(t, 1, worldOptions{})
+		w.scrape(t)
+		time.Sleep(2 * time.Hour)
+		done := false
+		w.OnRequest(func(r ncptest.Request) {
+			if r.Op == ncptest.Credentials && !done {
+				done = true
+				w.AddCredentials(ids[0], login(1))
+			}
+		})
+		wantValue(t, w.scrape(t), 1, authFamily, "result", "failure")
+		w.OnRequest(nil)
+		time.Sleep(time.Minute)
+		wantValue(t, w.scrape(t), 1, sweepingFamily)
+	})
+}
+
+// The time of a login may be told before its row is there.
+func TestARowLaterThanItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, ids := newSweeping(t, 1, worldOptions{ncp: ncptest.Config{FrozenLastSeen: true}})
+		lastSeen := func(at time.Time) {
+			w.PutSubject(ncptest.Subject{SubjectID: ids[0], Enabled: true, LastSeenTime: at.Format(time.RFC3339Nano)})
+		}
+		lastSeen(past().Add(2 * time.Minute))
+		w.scrape(t)
+		time.Sleep(time.Minute)
+		row := login(1)
+		lastSeen(time.Now())
+		for range 20 {
+			wantValue(t, w.scrape(t), 0, authFamily, "result", "failure")
+			time.Sleep(time.Minute)
+		}
+		w.AddCredentials(ids[0], row)
+		s := w.scrape(t)
+		wantValue(t, s, 1, authFamily, "result", "failure")
+		time.Sleep(time.Minute)
+		w.ResetStats()
+		wantValue(t, w.scrape(t), 1, sweepingFamily)
+		if got := w.Count(ncptest.Credentials); got != 0 {
+			t.Errorf("%d reads, want none: all that the time told of is there", got)
+		}
+	})
+}
+
+// Times that cannot be read tell nothing: such a subject is read each time,
+// unless it never logged in.
+func TestNoTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := newSweeping(t, 0, worldOptions{ncp: ncptest.Config{FrozenLastSeen: true}})
+		put(w.Server, "never", "odd")
+		w.AddCredentials("odd", history(3)...)
+		w.scrape(t)
+		time.Sleep(time.Second)
+		w.ResetStats()
+		wantValue(t, w.scrape(t), 1, successFamily, "collector", eaCollector)
+		for _, r := range w.Requests() {
+			if r.Op == ncptest.Credentials && r.SubjectID != "odd" {
+				t.Errorf("%s was read", r.SubjectID)
+			}
+		}
+		if got := w.Count(ncptest.Credentials); got != 1 {
+			t.Errorf("%d reads, want 1", got)
+		}
+	})
+}
+
+// Shards share the subjects: each is one shard's, about as many each, and one
+// shard more takes its part from the others and moves no other subject.
+func TestShards(t *testing.T) {
+	const subjects = 10_000
+	for total := 1; total <= 8; total++ {
+		counts, moved := make([]int, total), 0
+		for i := range subjects {
+			id := fmt.Sprintf("c2dea79b-0000-0000-0000-%012x", i)
+			owner, owners := -1, 0
+			for n := range total {
+				if NewShard(n, total).Owns(id) {
+					owner, owners = n, owners+1
+				}
+			}
+			if owners != 1 {
+				t.Fatalf("%s has %d shards of %d", id, owners, total)
+			}
+			counts[owner]++
+			if total > 1 && !NewShard(min(owner, total-2), total-1).Owns(id) {
+				moved++
+				if owner != total-1 {
+					t.Fatalf("%s moved from one old shard to another", id)
+				}
+			} else if total > 1 && owner == total-1 {
+				moved++
+			}
+		}
+		for n, count := range counts {
+			if share := float64(count) * float64(total) / subjects; math.Abs(share-1) > 0.1 {
+				t.Errorf("shard %d of %d has %d of %d subjects", n, total, count, subjects)
+			}
+		}
+		if want := float64(subjects) / float64(total); total > 1 && math.Abs(float64(moved)/want-1) > 0.1 {
+			t.Errorf("%d subjects moved to shard %d, want about %.0f", moved, total-1, want)
+		}
+	}
+}
+
+// Two shards count all logins, each once, and ask for no history of the other's.
+func TestTwoShards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := make(map[string]float64)
+		for n := range 2 {
+			w := newWorld(t, worldOptions{direct: true, shard: NewShard(n, 2)})
+			for i, id := range manySubjects(w, 40) {
+				w.AddCredentials(id, history(5*i)...)
+			}
+			s := w.scrape(t)
+			for id, failures := range bySubject(t, s, authFamily) {
+				if _, twice := all[id]; twice {
+					t.Errorf("%s is counted by both", id)
+				}
+				all[id] = failures
+			}
+			if got, mine := w.Count(ncptest.Credentials), len(bySubject(t, s, authFamily)); got < mine || got > 3*mine {
+				t.Errorf("%d calls for %d subjects", got, mine)
+			}
+			for _, r := range w.Requests() {
+				if r.Op == ncptest.Credentials && !NewShard(n, 2).Owns(r.SubjectID) {
+					t.Errorf("shard %d read %s", n, r.SubjectID)
+				}
+			}
+		}
+		if len(all) != 40 {
+			t.Errorf("%d subjects are counted, want 40", len(all))
+		}
+		for i := range 40 {
+			if id := fmt.Sprintf("subject-%04d", i); all[id] != float64(i) {
+				t.Errorf("%s has %v failures, want %d", id, all[id], i)
+			}
+		}
+	})
+}

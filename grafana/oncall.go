@@ -1,0 +1,210 @@
+package grafana
+
+import "fmt"
+
+const (
+	oncallUID   = "ncp-oncall"
+	exporterUID = "ncp-exporter"
+)
+
+const (
+	lastAuthentication = `ncp_external_access_credential_last_authentication_timestamp_seconds`
+	authentications    = `ncp_external_access_credential_authentications_total`
+	certificateStatus  = `ncp_certificate_manager_certificate_status`
+	changedCertificate = `ncp_certificate_manager_recently_changed_certificates`
+
+	// The newest failure in the range. A fact that does not age, so it holds
+	// over scrapes in which it could not be read; a new subject's first failure,
+	// which no increase() sees, is among them.
+	failing = `max by (subject_id) (max_over_time(` + lastAuthentication + `{SUBJECT, result="failure"}[$__range])) > time() - $__range_s`
+
+	// One name for each subject, with what could not be read in the last hour.
+	names = `topk by (subject_id) (1, max by (subject_id, x509_subject) (last_over_time(ncp_external_access_subject_info{SUBJECT}[1h])))`
+
+	// Each exporter's own ratio, of which the worst counts. 0 / 0 is left out.
+	failureShare = `max by (subject_id) (increase(` + authentications + `{SUBJECT, result="failure"}[$__range])` +
+		` / ignoring (result) sum without (result) (increase(` + authentications + `{SUBJECT}[$__range]))) >= 0`
+
+	// Nothing watched is 0 wrong; nothing read is unknown.
+	zeroIfWatched = ` or 0 * max(ncp_external_access_subjects{TARGET})`
+
+	unknown = "unknown"
+)
+
+// ofFailing restricts what is asked to the subjects that fail.
+func ofFailing(expr string) string { return expr + ` and on (subject_id) (` + failing + `)` }
+
+// named gives each subject its X.509 name, or its id if it has none.
+func named(expr string) string {
+	return expr + ` * on (subject_id) group_left (x509_subject) ` + names +
+		` or label_replace(` + expr + `, "x509_subject", "$1", "subject_id", "(.+)") unless on (subject_id) ` + names
+}
+
+func runbook(alert string) []Link {
+	return []Link{{Title: "Runbook", URL: "${runbooks}#" + alert, TargetBlank: true}}
+}
+
+// statuses are the words and colours of a validation's status.
+func statuses() []Mapping {
+	return shown(
+		"validation_timed_out", "timed out", "red",
+		"ongoing", "ongoing", "orange",
+		"unknown", "unknown", "purple",
+		"normal", "normal", "green",
+	)
+}
+
+// oncall is the dashboard of those who are on call. Jobs are accounts, as for
+// the rules: what exporters of one job say is one thing, what jobs say adds up.
+func oncall() *Dashboard {
+	p := []Panel{
+		stat("Alerts firing", "Alerts of the exporter's rules that fire now; the table below says which. 0 too if Prometheus has no such rules.",
+			at(0, 0, 3, 4), `count(ALERTS{alertname=~"NCP.*", alertstate="firing"}) or vector(0)`,
+			Field{Unit: "none", Thresholds: steps("green", 1.0, "red")}),
+		stat("Certs timed out", "Certificates in the look-back window whose validation timed out. They need a new order: nothing happens by itself.",
+			at(3, 0, 3, 4), `sum(max by (job) (`+changedCertificate+`{TARGET, status="validation_timed_out"}))`,
+			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "red")}),
+		stat("Certs ongoing", "Certificates in the look-back window that wait for their validation. Normal for a while; the table below says since when.",
+			at(6, 0, 3, 4), `sum(max by (job) (`+changedCertificate+`{TARGET, status="ongoing"}))`,
+			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "blue")}),
+		stat("Subjects failing", "Subjects that failed to log in at least once in the range of this dashboard.",
+			at(9, 0, 3, 4), `count(`+failing+`)`+zeroIfWatched,
+			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "orange")}),
+		stat("Failed logins", "Failed logins in the range of this dashboard, of all subjects together.",
+			at(12, 0, 3, 4), `round(sum(max by (subject_id) (increase(`+authentications+`{SUBJECT, result="failure"}[$__range]))))`+zeroIfWatched,
+			Field{Unit: "short", NoValue: unknown, Thresholds: steps("green", 1.0, "orange")}),
+		stat("Worst share", "The largest share of failed logins that a single subject has in the range of this dashboard.",
+			at(15, 0, 3, 4), `max(`+failureShare+`)`+zeroIfWatched,
+			Field{Unit: "percentunit", Decimals: count(0), NoValue: unknown, Thresholds: steps("green", 0.05, "orange", 0.5, "red")}),
+		stat("Collectors", "Whether all that had to be read from NCP was read in the last scrape, by at least one exporter. If not, what this dashboard shows may be old or missing.",
+			at(18, 0, 3, 4), `min(max by (collector) (ncp_scrape_collector_success{TARGET}))`,
+			Field{Unit: "none", NoValue: "not scraped", Mappings: shown("1", "all read", "green", "0", "failing", "red"), Thresholds: steps("red", 1.0, "green")}),
+		stat("Oldest numbers", "How long ago the subject that waits longest was read whole.",
+			at(21, 0, 3, 4), `max(time() - max by (subject_id) (ncp_external_access_subject_refresh_timestamp_seconds{SUBJECT}))`+zeroIfWatched,
+			Field{Unit: "s", Decimals: count(0), NoValue: unknown, Thresholds: steps("green", 300.0, "orange", 900.0, "red")}),
+
+		table("Certificates not validated", "Every certificate in the look-back window whose validation is ongoing, timed out or in an unknown state, and since when it is seen so "+
+			"(at most since the beginning of the range). Empty too with --no-collector.certificate-manager.per-certificate.",
+			at(0, 4, 7, 8), "No validation is ongoing or timed out, as far as NCP could be read", "",
+			[]column{
+				{from: "status", title: "Status", width: 100, properties: []Property{prop("mappings", statuses()), colored()}},
+				{from: "order_id", title: "Order", width: 90},
+				{from: "certificate_id", title: "Certificate", width: 110},
+				{from: "Value", title: "Seen so since", properties: []Property{ago()}},
+			},
+			[]any{sorted("Status", true), sorted("Seen so since", false)},
+			rows(`min by (order_id, certificate_id, status) (min_over_time(timestamp(`+certificateStatus+`{TARGET, status!="normal"})[$__range:$__interval])) * 1000`+
+				` and on (order_id, certificate_id, status) `+certificateStatus+`{TARGET, status!="normal"}`),
+		),
+		table("Who fails to log in", "Every subject with a failed login in the range of this dashboard: how often, what share of its logins, since when, and when it last got in.",
+			at(7, 4, 17, 8), "Nobody failed to log in, as far as NCP could be read", "subject_id",
+			[]column{
+				{from: "x509_subject", title: "Subject"},
+				{from: "Value #B", title: "Failures", width: 80, properties: []Property{prop("unit", "short"), prop("decimals", 0)}},
+				{from: "Value #C", title: "Share", width: 105, properties: []Property{
+					prop("unit", "percentunit"), prop("decimals", 0), prop("min", 0), prop("max", 1),
+					prop("thresholds", steps("green", 0.05, "orange", 0.5, "red")),
+					prop("custom.cellOptions", map[string]any{"type": "gauge", "mode": "basic", "valueDisplayMode": "color"}),
+				}},
+				{from: "Value #D", title: "First failure", width: 135, properties: []Property{ago()}},
+				{from: "Value #A", title: "Last failure", width: 135, properties: []Property{ago()}},
+				{from: "Value #E", title: "Last success", width: 135, properties: []Property{ago()}},
+				{from: "Value #F"},
+				{from: "subject_id", title: "Subject id", width: 110},
+			},
+			[]any{sorted("Failures", true), sorted("Share", true)},
+			rows(`(`+failing+`) * 1000`),
+			// There was one at least, though a counter that begins with it shows no rise.
+			rows(ofFailing(`clamp_min(round(max by (subject_id) (increase(`+authentications+`{SUBJECT, result="failure"}[$__range]))), 1)`)),
+			rows(ofFailing(`(`+failureShare+`)`)),
+			rows(ofFailing(`min by (subject_id) (min_over_time((`+lastAuthentication+`{SUBJECT, result="failure"} > ${__from} / 1000)[$__range:$__interval])) * 1000`)),
+			rows(ofFailing(`max by (subject_id) (max_over_time(`+lastAuthentication+`{SUBJECT, result="success"}[$__range])) * 1000`)),
+			rows(ofFailing(names)),
+		),
+
+		alerts(at(0, 12, 24, 7)),
+
+		graph("Certificates by status", "Certificates in the look-back window by the status of their validation. A certificate that leaves the window has not changed for its length; it is not gone.",
+			at(0, 19, 9, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: stacked("line")},
+			series(`sum by (status) (max by (job, status) (`+changedCertificate+`{TARGET}))`, "{{status}}"),
+		).override("validation_timed_out", fixed("red"), prop("displayName", "timed out")).
+			override("ongoing", fixed("orange")).
+			override("unknown", fixed("purple")).
+			override("normal", fixed("green")),
+		graph("Failed logins by subject", "Failed logins a minute, one colour for each subject that failed.",
+			at(9, 19, 15, 8), Field{Unit: "cpm", Decimals: count(1), Min: number(0), NoValue: "No login failed, as far as NCP could be read", Custom: stacked("bars")},
+			series(named(`(60 * max by (subject_id) (rate(`+authentications+`{SUBJECT, result="failure"}[$__rate_interval])) > 0)`), "{{x509_subject}}"),
+		).legend("max"),
+
+		table("All subjects", "Every subject that is watched: when it last got in and last failed, how often it logs in, and how fresh its numbers are.",
+			at(0, 27, 24, 9), "No subject is watched, as far as NCP could be read", "subject_id",
+			[]column{
+				{from: "x509_subject", title: "Subject"},
+				{from: "enabled", title: "Enabled", width: 80, properties: []Property{
+					prop("mappings", shown("true", "yes", "text", "false", "no", "orange")), colored(),
+				}},
+				{from: "Value #B", title: "Last success", width: 140, properties: []Property{ago()}},
+				{from: "Value #C", title: "Last failure", width: 140, properties: []Property{ago()}},
+				{from: "Value #D", title: "Logins in range", width: 130, properties: []Property{prop("unit", "short"), prop("decimals", 0)}},
+				{from: "Value #E", title: "Failed", width: 120, properties: []Property{
+					prop("unit", "percentunit"), prop("decimals", 1), prop("min", 0), prop("max", 1),
+					prop("thresholds", steps("green", 0.05, "orange", 0.5, "red")), colored(),
+				}},
+				{from: "Value #F", title: "Read whole", width: 140, properties: []Property{ago()}},
+				{from: "Value #G", title: "Last read", width: 90, properties: []Property{
+					prop("mappings", shown("1", "whole", "green", "0", "failed", "red")), colored(),
+				}},
+				{from: "Value #A"},
+				{from: "subject_id", title: "Subject id", width: 310},
+			},
+			[]any{sorted("Failed", true)},
+			rows(`topk by (subject_id) (1, max by (subject_id, x509_subject, enabled) (ncp_external_access_subject_info{SUBJECT}))`),
+			rows(`max by (subject_id) (`+lastAuthentication+`{SUBJECT, result="success"}) * 1000`),
+			rows(`max by (subject_id) (`+lastAuthentication+`{SUBJECT, result="failure"}) * 1000`),
+			rows(`round(max by (subject_id) (sum without (result) (increase(`+authentications+`{SUBJECT}[$__range]))))`),
+			rows(failureShare),
+			rows(`max by (subject_id) (ncp_external_access_subject_refresh_timestamp_seconds{SUBJECT}) * 1000`),
+			rows(`max by (subject_id) (ncp_external_access_subject_refresh_success{SUBJECT})`),
+		),
+	}
+	return dashboard(oncallUID, "NCP / On call",
+		"What is wrong now: which certificate, which subject, since when.",
+		toDashboard(exporterUID, "Exporter and API budget", "Can these numbers be trusted?"), p...)
+}
+
+// alerts is the table of the alerts that fire, or are about to. Rules put other
+// labels on their alerts, so this one is not asked for by job or instance.
+func alerts(pos GridPos) Panel {
+	return table("Alerts", "Alerts of the exporter's rules that fire or are pending, what they are about, and since when. The name leads to the runbook.",
+		pos, "No alert is firing or pending", "",
+		[]column{
+			{from: "alertname", title: "Alert", width: 290, properties: []Property{prop("links", runbook("${__value.text}"))}},
+			{from: "severity", title: "Severity", width: 85, properties: []Property{
+				prop("mappings", shown("1", "critical", "red", "2", "warning", "orange", "3", "info", "blue")), colored(),
+			}},
+			{from: "alertstate", title: "State", width: 80, properties: []Property{
+				prop("mappings", shown("firing", "firing", "red", "pending", "pending", "text")), colored(),
+			}},
+			{from: "Value", title: "Since", width: 140, properties: []Property{ago()}},
+			{from: "order_id", title: "Order", width: 80},
+			{from: "certificate_id", title: "Certificate", width: 100},
+			{from: "x509_subject", title: "Subject"},
+			{from: "subject_id", title: "Subject id", width: 150},
+			{from: "collector", title: "Collector", width: 150},
+			{from: "api", title: "API", width: 150},
+			{from: "instance", title: "Instance", width: 180},
+		},
+		[]any{sorted("State", false), sorted("Severity", false), sorted("Since", false)},
+		// Severities are numbered, as by their names info would come before warning.
+		rows(numbered(`ALERTS{alertname=~"NCP.*"} * ignoring (alertstate) group_left () ALERTS_FOR_STATE{alertname=~"NCP.*"} * 1000`,
+			"severity", "critical", "warning", "info")),
+	)
+}
+
+// numbered puts numbers for the values of a label, so that they sort in this order.
+func numbered(expr, label string, values ...string) string {
+	for i, value := range values {
+		expr = fmt.Sprintf("label_replace(%s, %q, \"%d\", %q, %q)", expr, label, i+1, label, value)
+	}
+	return expr
+}

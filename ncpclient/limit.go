@@ -1,0 +1,262 @@
+package ncpclient
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// patience is the longest wait that NCP can impose on a request with a
+	// Retry-After: beyond it the request fails, so that its caller knows.
+	patience = 10 * time.Second
+	// maxPause is how much of a Retry-After is kept for all requests of an API. A
+	// header that asks for more, or by mistake for days, costs one request a
+	// minute to find out that it still stands.
+	maxPause = time.Minute
+	// recovery is the time in which the rate climbs by as much as is configured:
+	// the way back from one 429 takes half of it.
+	recovery = 90 * time.Second
+	// minRate is the rate below which no 429 brings it: a scrape must still be
+	// able to find out that all is well again.
+	minRate = 0.5
+)
+
+// limit holds an API to its concurrency and its rate, and to what NCP asks for
+// when it answers 429 (throttled).
+//
+// A 429 halves the rate in force, once for all requests that were sent before
+// it came, and empties the bucket; from then on the rate climbs in a straight
+// line, never above the configured one. It climbs with time, not with answers:
+// an exporter that sends ten requests a minute would otherwise take hours to
+// get over one burst.
+//
+// A place is taken before the token, so that tokens cannot pile up behind slow
+// answers and then go out in one burst. Tokens are taken one by one, at the
+// moment of sending and not in advance, so that a rate that falls or a pause
+// that begins binds also those that wait already.
+type limit struct {
+	next       http.RoundTripper
+	now        func() time.Time
+	configured float64 // requests a second; +Inf: no limit
+	places     chan struct{}
+	turn       chan struct{} // whose token is the next one
+
+	mu      sync.Mutex
+	bucket  *rate.Limiter
+	waiting int // for a token
+	cuts    int // how often the rate was cut
+	low     float64
+	lowAt   time.Time // when the rate was low, and began to climb
+	until   time.Time // no request is sent before
+	asked   time.Duration
+	paused  chan struct{} // closed when until moves
+}
+
+func newLimit(next http.RoundTripper, cfg Config) *limit {
+	l := &limit{
+		next:       next,
+		now:        cfg.Now,
+		configured: math.Inf(1),
+		places:     make(chan struct{}, cfg.MaxConcurrency),
+		turn:       make(chan struct{}, 1),
+		bucket:     rate.NewLimiter(rate.Inf, cfg.MaxConcurrency),
+		paused:     make(chan struct{}),
+	}
+	if cfg.RateLimit > 0 {
+		l.configured = cfg.RateLimit
+		l.bucket = rate.NewLimiter(rate.Limit(cfg.RateLimit), cfg.MaxConcurrency)
+	}
+	l.low = l.configured
+	return l
+}
+
+func (l *limit) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	if err := l.enter(ctx, l.places, "a place among the requests in flight"); err != nil {
+		return nil, &limitError{err}
+	}
+	release := func() { <-l.places }
+	cuts, err := l.takeToken(ctx)
+	if err != nil {
+		release()
+		return nil, &limitError{err}
+	}
+	resp, err := l.next.RoundTrip(req)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusTooManyRequests {
+		l.throttled(retryAfter(resp), cuts)
+	}
+	resp.Body = &hookedBody{ReadCloser: resp.Body, closed: func(error) { release() }}
+	return resp, nil
+}
+
+// enter waits until there is room in ch, if no pause makes that pointless.
+func (l *limit) enter(ctx context.Context, ch chan struct{}, what string) error {
+	for {
+		l.mu.Lock()
+		_, err := l.pause(ctx)
+		moved := l.paused
+		l.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
+		case err != nil:
+			return err
+		}
+		select {
+		case ch <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
+		case <-moved:
+		}
+	}
+}
+
+// takeToken waits for the rate, and says how often it had been cut when the
+// request was let go.
+func (l *limit) takeToken(ctx context.Context) (cuts int, err error) {
+	if err := l.queue(ctx); err != nil {
+		return 0, err
+	}
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.waiting--
+	}()
+	if err := l.enter(ctx, l.turn, theRate); err != nil {
+		return 0, err
+	}
+	defer func() { <-l.turn }()
+	for {
+		wait, cuts, moved, err := l.try(ctx)
+		if err != nil || wait == 0 {
+			return cuts, err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-moved:
+		case <-ctx.Done():
+			err = fmt.Errorf("waiting for %s: %w", theRate, ctx.Err())
+		}
+		timer.Stop()
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+const theRate = "the rate limit"
+
+// queue counts a request among those that wait for a token. It fails at once if
+// the request's time is over before its turn can come, even at the full rate.
+func (l *limit) queue(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ahead := float64(l.waiting) - l.bucket.TokensAt(l.now())
+	if wait := seconds((ahead + 1) / l.configured); wait > 0 && !fitsDeadline(ctx, wait) {
+		return fmt.Errorf("waiting for %s: %w", theRate, context.DeadlineExceeded)
+	}
+	l.waiting++
+	return nil
+}
+
+// try takes a token if there is one, and says how long to wait if not. A wait
+// that cannot end in time is an error.
+func (l *limit) try(ctx context.Context) (wait time.Duration, cuts int, moved <-chan struct{}, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if wait, err = l.pause(ctx); err != nil || wait > 0 {
+		return wait, 0, l.paused, err
+	}
+	now := l.now()
+	perSecond := l.rateAt(now)
+	if !math.IsInf(perSecond, 1) {
+		l.bucket.SetLimitAt(now, rate.Limit(perSecond))
+	}
+	if l.bucket.AllowN(now, 1) {
+		return 0, l.cuts, nil, nil
+	}
+	wait = max(1, seconds((1-l.bucket.TokensAt(now))/perSecond))
+	if !fitsDeadline(ctx, wait) {
+		return 0, 0, nil, fmt.Errorf("waiting for %s: %w", theRate, context.DeadlineExceeded)
+	}
+	return wait, 0, l.paused, nil
+}
+
+// seconds is a duration of s seconds, rounded up: who wakes a nanosecond too
+// early waits twice.
+func seconds(s float64) time.Duration {
+	return time.Duration(math.Ceil(min(s, math.MaxInt32) * float64(time.Second)))
+}
+
+// pause is how long NCP's last Retry-After still holds all requests up. It is
+// an error if ctx ends before that, or if it is longer than patience.
+// l.mu is held.
+func (l *limit) pause(ctx context.Context) (time.Duration, error) {
+	wait := max(0, l.until.Sub(l.now()))
+	if wait > patience || wait > 0 && !fitsDeadline(ctx, wait) {
+		return 0, fmt.Errorf("NCP answered 429 and asked for no requests for %s: none is sent before %s",
+			l.asked, l.until.UTC().Format(time.RFC3339))
+	}
+	return wait, nil
+}
+
+// throttled takes note of a 429 to a request that was sent after so many cuts.
+func (l *limit) throttled(retryAfter time.Duration, cuts int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	if until := now.Add(min(retryAfter, maxPause)); until.After(l.until) && retryAfter > 0 {
+		l.until, l.asked = until, retryAfter
+		close(l.paused)
+		l.paused = make(chan struct{})
+	}
+	if math.IsInf(l.configured, 1) {
+		return
+	}
+	// Neither the rate nor the bucket grows during a pause.
+	l.low, l.lowAt = l.rateAt(now), now
+	if l.until.After(now) {
+		l.lowAt = l.until
+	}
+	if floor := min(l.configured, max(minRate, l.configured/100)); cuts == l.cuts && l.low > floor {
+		l.low = max(floor, l.low/2)
+		l.cuts++
+		l.bucket.AllowN(l.lowAt, int(l.bucket.TokensAt(l.lowAt)))
+	}
+	l.bucket.SetLimitAt(l.lowAt, rate.Limit(l.low))
+}
+
+// rateAt is the rate in force. l.mu is held.
+func (l *limit) rateAt(now time.Time) float64 {
+	if math.IsInf(l.configured, 1) {
+		return l.configured // and not infinity times nothing
+	}
+	climbed := l.configured * max(0, now.Sub(l.lowAt)).Seconds() / recovery.Seconds()
+	return min(l.configured, l.low+climbed)
+}
+
+// inForce is the rate in force now, in requests a second; +Inf if there is no
+// limit.
+func (l *limit) inForce() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rateAt(l.now())
+}
+
+// limitError marks a request that was never sent.
+type limitError struct{ err error }
+
+func (e *limitError) Error() string { return e.err.Error() }
+func (e *limitError) Unwrap() error { return e.err }
