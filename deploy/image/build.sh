@@ -13,6 +13,7 @@ if ! podman image exists "$base"; then
   deploy/image/base.sh "$base"
 fi
 go mod download
+mkdir -p "$(go env GOCACHE)"
 arguments=()
 for argument; do arguments+=(--build-arg "$argument"); done
 platform=linux/$(go env GOARCH)
