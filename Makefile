@@ -49,7 +49,7 @@ rules: ## the Prometheus rules: their unit tests, and that a broken rule breaks 
 
 .PHONY: deploy-test
 deploy-test: ## what deploy/ ships, against the schemas and types of the real tools
-	cd deploy/checks && go vet ./... && go test -timeout 5m ./...
+	cd deploy/checks && go vet ./... && go test -count 1 -timeout 5m ./...
 
 .PHONY: image
 image: ## the image for this machine, named IMAGE, without Docker
@@ -74,7 +74,7 @@ sign: ## sign dist/SHA256SUMS with SIGNING_KEY, an ssh key
 
 .PHONY: release-test
 release-test: ## what a release holds, and that two of them are the same
-	cd deploy/release && go vet ./... && go test -timeout 10m ./... $(RELEASE_TEST)
+	cd deploy/release && go vet ./... && go test -count 1 -timeout 10m ./... $(RELEASE_TEST)
 
 .PHONY: deploy-sync
 deploy-sync: ## write what deploy/ has of other files: rules, dashboards, values
