@@ -19,8 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/common/version"
-
 	"ncp_exporter/ncpclient/ncptest"
 )
 
@@ -111,27 +109,6 @@ func TestPaths(t *testing.T) {
 			s.want(t, success(certificateManager), want)
 			s.want(t, success(externalAccess), want)
 		})
-	}
-}
-
-func TestLandingPage(t *testing.T) {
-	p := watch(t, simulate(t, ncptest.Config{}), "--web.telemetry-path=/ncp/")
-	page := p.get("/")
-	if page.status != http.StatusOK || !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") {
-		t.Fatalf("HTTP %d, %s", page.status, page.header.Get("Content-Type"))
-	}
-	for _, want := range []string{`href="/ncp"`, `href="/-/healthy"`, `href="/-/ready"`, program, version.Info()} {
-		if !strings.Contains(page.body, want) {
-			t.Errorf("the landing page does not show %q", want)
-		}
-	}
-	for _, link := range regexp.MustCompile(`href="([^"]+)"`).FindAllStringSubmatch(page.body, -1) {
-		if a := p.get(link[1]); a.status != http.StatusOK {
-			t.Errorf("the link %s leads to HTTP %d", link[1], a.status)
-		}
-	}
-	if a := p.get("/metrics"); a.status != http.StatusNotFound {
-		t.Errorf("/metrics with another telemetry path: HTTP %d", a.status)
 	}
 }
 

@@ -193,6 +193,8 @@ type runner struct {
 	current     *update // under way
 	last        *update // ended
 	lastSuccess time.Time
+	lastErr     error // of the last update that failed, which was then
+	lastFailed  time.Time
 	failure     string // what was logged last; empty after a success
 }
 
@@ -201,6 +203,7 @@ type update struct {
 	begun time.Time // what was read at this time or later counts
 	// What follows is set when done is closed.
 	done     chan struct{}
+	ended    time.Time
 	deadline time.Time
 	cut      bool // it failed as its deadline came
 	answer
@@ -243,10 +246,13 @@ func (e *Exporter) join(ctx context.Context, r *runner) (u *update, began bool) 
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.log(err)
+		u.ended = e.options.Now()
 		u.deadline, _ = ctx.Deadline()
 		u.cut = err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 		if err == nil {
-			r.lastSuccess = e.options.Now()
+			r.lastSuccess = u.ended
+		} else {
+			r.lastErr, r.lastFailed = err, u.ended
 		}
 		u.answer = answer{metrics, err, since, r.lastSuccess}
 		r.current, r.last = nil, u

@@ -69,7 +69,7 @@ func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Fatalf("%s is not there (apt-get update && apt-get install -y prometheus): %v", name, err)
+		t.Fatalf("%s is not there (apt-get update && apt-get install -y prometheus chromium): %v", name, err)
 	}
 	return path
 }
