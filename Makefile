@@ -18,6 +18,8 @@ GOLANGCI_VERSION  := v2.15.0
 GOLANGCI          := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME          ?= 10s
 BENCHTIME         ?= 2s
+TARGETS           ?= all
+IMAGE             ?= localhost/ncp_exporter:latest
 
 .PHONY: help
 help: ## show this help
@@ -45,11 +47,48 @@ e2e: ## the built binary, a simulated NCP and a real Prometheus; then rules
 rules: ## the Prometheus rules: their unit tests, and that a broken rule breaks one
 	go test -tags e2e -count 1 -timeout 20m ./deploy/prometheus/
 
+.PHONY: deploy-test
+deploy-test: ## what deploy/ ships, against the schemas and types of the real tools
+	cd deploy/checks && go vet ./... && go test -timeout 5m ./...
+
+.PHONY: image
+image: ## the image for this machine, named IMAGE, without Docker
+	deploy/image/build.sh '$(IMAGE)' 'VERSION=$(VERSION)' 'REVISION=$(REVISION)' 'BRANCH=$(BRANCH)' 'DATE=$(DATE)'
+
+.PHONY: image-test
+image-test: ## build the image and run it as README.md says; as root
+	deploy/image/test.sh
+
+.PHONY: release
+release: ## archives, packages, bills of materials and checksums in dist/
+	cd deploy/release && go run . -out '$(CURDIR)/dist' -targets '$(TARGETS)' \
+		-version '$(VERSION)' -revision '$(REVISION)' -branch '$(BRANCH)' -date '$(DATE)'
+
+.PHONY: about
+about: ## what is being built, as name=value
+	@printf '%s\n' 'version=$(VERSION)' 'number=$(VERSION:v%=%)' 'revision=$(REVISION)' 'date=$(DATE)'
+
+.PHONY: sign
+sign: ## sign dist/SHA256SUMS with SIGNING_KEY, an ssh key
+	ssh-keygen -Y sign -n ncp_exporter -f '$(SIGNING_KEY)' dist/SHA256SUMS
+
+.PHONY: release-test
+release-test: ## what a release holds, and that two of them are the same
+	cd deploy/release && go vet ./... && go test -timeout 10m ./... $(RELEASE_TEST)
+
+.PHONY: deploy-sync
+deploy-sync: ## write what deploy/ has of other files: rules, dashboards, values
+	cd deploy/checks && go run ./cmd/sync ../..
+
 .PHONY: lint
 lint: $(GOLANGCI) ## all linters
 	$(GOLANGCI) run ./...
+	cd deploy/checks && $(GOLANGCI) run ./...
+	cd deploy/release && $(GOLANGCI) run ./...
 	go mod tidy -diff
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run grafana/render/pictures; else echo "shellcheck is not installed: left out"; fi
+	cd deploy/checks && go mod tidy -diff
+	cd deploy/release && go mod tidy -diff
+	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run deploy/*/*.sh grafana/render/pictures; else echo "shellcheck is not installed: left out"; fi
 	@if command -v yamllint >/dev/null; then yamllint --strict .; else echo "yamllint is not installed: left out"; fi
 
 $(GOLANGCI):
@@ -74,6 +113,13 @@ bench: ## benchmarks
 docs: ## write the tables of flags and metrics from the code
 	go test -run '^TestDocs$$' . -args -update
 
+# The oldest that is supported: its schemas know the fewest fields.
+KUBERNETES := v1.29.6
+
+.PHONY: schemas
+schemas: ## write the schemas that manifests are checked against
+	cd deploy/checks && go run ./cmd/schemas $$(go mod download -json k8s.io/kubernetes@$(KUBERNETES) | \
+		sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/api/openapi-spec/swagger.json schemas
 .PHONY: dashboards
 dashboards: ## write the dashboards from the code in grafana/
 	go test -run '^TestDashboards$$' ./grafana -args -update

@@ -1,0 +1,128 @@
+package checks
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+const root = "../.."
+
+func checker(t *testing.T) *Checker {
+	t.Helper()
+	c, err := NewChecker(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func split(t *testing.T, stream []byte) Manifests {
+	t.Helper()
+	all, err := Split(stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// kustomize is `kubectl kustomize <dir>`.
+func kustomize(t *testing.T, dir string) []byte {
+	t.Helper()
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := resources.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func overlay(name string) string { return filepath.Join(root, "deploy/kubernetes/overlays", name) }
+
+func TestKustomize(t *testing.T) {
+	for name, replicas := range map[string]int32{"single": 1, "sharded": 3} {
+		t.Run(name, func(t *testing.T) {
+			all := split(t, kustomize(t, overlay(name)))
+			if err := checker(t).Check(all); err != nil {
+				t.Error(err)
+			}
+			var kinds []string
+			for _, m := range all {
+				kinds = append(kinds, m.Kind)
+				if m.Kind != "Namespace" && m.Metadata.Namespace != "ncp-exporter" {
+					t.Errorf("%s is in namespace %q", m.Kind, m.Metadata.Namespace)
+				}
+			}
+			want := []string{
+				"Namespace", "ServiceAccount", "Service", "StatefulSet", "PodDisruptionBudget",
+				"NetworkPolicy", "ServiceMonitor", "PrometheusRule",
+			}
+			if diff := cmp.Diff(want, kinds); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			var set appsv1.StatefulSet
+			if _, err := all.One("StatefulSet", &set); err != nil || *set.Spec.Replicas != replicas {
+				t.Errorf("replicas %v, error %v", set.Spec.Replicas, err)
+			}
+		})
+	}
+}
+
+// TestBrokenManifestsAreRefused breaks one thing at a time.
+func TestBrokenManifestsAreRefused(t *testing.T) {
+	c := checker(t)
+	sound := string(kustomize(t, overlay("sharded")))
+	for _, test := range []struct{ name, old, replacement, want string }{
+		{"misspelt field", "serviceName:", "servicename:", "servicename"},
+		{"misspelt field deep down", "readOnlyRootFilesystem: true", "readOnlyRootFileSystem: true", "readOnlyRootFileSystem"},
+		{"wrong type", "replicas: 3", `replicas: "3"`, "replicas"},
+		{"wrong version", "apiVersion: policy/v1\n", "apiVersion: policy/v1beta1\n", "apiVersion"},
+		{"unknown kind", "kind: NetworkPolicy", "kind: NetworkPolicies", "NetworkPolicies"},
+		{"number in a variable", `value: "3"`, "value: 3", "value"},
+		{"given twice", "  replicas: 3\n", "  replicas: 3\n  replicas: 3\n", "replicas"},
+		{"field that the operator does not have", "scrapeTimeout:", "timeout:", `unknown field "timeout"`},
+		{"no duration", "scrapeTimeout: 30s", "scrapeTimeout: 30 s", "is not a duration"},
+		{"rule that the operator does not have", "kind: PrometheusRule\n", "kind: PrometheusRule\nrules: []\n", `unknown field "rules"`},
+		{"root", "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot"},
+		{"another user", "runAsUser: 65532", "runAsUser: 1000", "65532"},
+		{"privilege", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "allowPrivilegeEscalation"},
+		{"capabilities", "- ALL", "- CHOWN", "capabilities"},
+		{"seccomp", "type: RuntimeDefault", "type: Unconfined", "seccomp"},
+		{"writable root", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "root file system"},
+		{"token", "      automountServiceAccountToken: false\n", "", "token"},
+		{"service links", "      enableServiceLinks: false\n", "", "variables of services"},
+		{"memory", "            memory: 128Mi\n", "            cpu: 100m\n", "memory"},
+		{"unknown variable", "NCP_EXPORTER_STATE_FILE", "NCP_EXPORTER_LEDGER_FILE", "does not read"},
+		{"path nowhere", "value: /data/", "value: /ledger/", "nothing is mounted"},
+		{"volume nowhere", "- mountPath: /data\n          name: ledger", "- mountPath: /data\n          name: data", "is not there"},
+		{"more pods than shards", "replicas: 3", "replicas: 4", "4 replicas, but 3 shards"},
+		{"every pod the same shard", "fieldPath: metadata.name", "fieldPath: metadata.uid", "told from the pod's name: false"},
+		{"another service", "serviceName: ncp-exporter", "serviceName: exporter", "names the service"},
+		{"scrapes no port", "- interval: 1m\n    port: metrics", "- interval: 1m\n    port: http", `the port "http"`},
+		{"policy for other pods", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: ncp-exporter", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: exporter", "does not select the pods"},
+		{"policy without a way in", "- port: metrics\n      protocol: TCP", "- port: http\n      protocol: TCP", "lets nobody in"},
+		{"job from nowhere", "jobLabel: app.kubernetes.io/name", "jobLabel: job", "does not have"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			broken := strings.Replace(sound, test.old, test.replacement, 1)
+			if broken == sound {
+				t.Fatalf("%q is not in\n%s", test.old, sound)
+			}
+			all, err := Split([]byte(broken))
+			if err == nil {
+				err = c.Check(all)
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want one with %q", err, test.want)
+			}
+		})
+	}
+}

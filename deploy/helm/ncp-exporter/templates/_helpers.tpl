@@ -1,0 +1,183 @@
+{{- define "ncp-exporter.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "ncp-exporter.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "ncp-exporter.labels" -}}
+{{ include "ncp-exporter.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "ncp-exporter.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "ncp-exporter.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end }}
+
+{{- /* Where the keys come from: demo, profiles, role or keys. */ -}}
+{{- define "ncp-exporter.keySource" -}}
+{{- if .Values.demo -}}demo
+{{- else if .Values.profiles.existingSecret -}}profiles
+{{- else if .Values.serverRole -}}role
+{{- else -}}keys
+{{- end -}}
+{{- end }}
+
+{{- define "ncp-exporter.keysSecret" -}}
+{{- default (printf "%s-keys" (include "ncp-exporter.fullname" .)) .Values.keys.existingSecret -}}
+{{- end }}
+
+{{- define "ncp-exporter.webSecret" -}}
+{{- if .Values.web.existingSecret -}}
+{{- .Values.web.existingSecret -}}
+{{- else if .Values.web.config -}}
+{{- printf "%s-web" (include "ncp-exporter.fullname" .) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "ncp-exporter.scheme" -}}
+{{- if .Values.web.scheme -}}
+{{- .Values.web.scheme -}}
+{{- else if (get .Values.web.config "tls_server_config") -}}
+https
+{{- else -}}
+http
+{{- end -}}
+{{- end }}
+
+{{- /* Whether the port may ask for a password or a certificate, which probes do not have. */ -}}
+{{- define "ncp-exporter.guarded" -}}
+{{- $tls := (get .Values.web.config "tls_server_config") | default dict -}}
+{{- if or .Values.web.existingSecret (get .Values.web.config "basic_auth_users") (get $tls "client_auth_type") -}}
+true
+{{- end -}}
+{{- end }}
+
+{{- define "ncp-exporter.probe" -}}
+{{- $ := index . 0 -}}
+{{- if include "ncp-exporter.guarded" $ -}}
+tcpSocket:
+  port: metrics
+{{- else -}}
+httpGet:
+  path: {{ index . 1 }}
+  port: metrics
+  {{- if eq (include "ncp-exporter.scheme" $) "https" }}
+  scheme: HTTPS
+  {{- end }}
+{{- end -}}
+{{- end }}
+
+{{- /* A value of a flag as text; Helm has all numbers as floats. */ -}}
+{{- define "ncp-exporter.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}
+{{- int64 . -}}
+{{- else if kindIs "slice" . -}}
+{{- join "\n" . -}}
+{{- else -}}
+{{- . -}}
+{{- end -}}
+{{- end }}
+
+{{- define "ncp-exporter.volumes" -}}
+{{- if not .Values.ledger.persistent }}
+- name: ledger
+  emptyDir: {}
+{{- end }}
+{{- $keys := include "ncp-exporter.keySource" . }}
+{{- if eq $keys "keys" }}
+- name: keys
+  secret:
+    secretName: {{ include "ncp-exporter.keysSecret" . }}
+    defaultMode: 0440
+    items:
+      - key: {{ .Values.keys.accessKeyName }}
+        path: access-key
+      - key: {{ .Values.keys.secretKeyName }}
+        path: secret-key
+{{- else if eq $keys "profiles" }}
+- name: keys
+  secret:
+    secretName: {{ .Values.profiles.existingSecret }}
+    defaultMode: 0440
+    items:
+      - key: {{ .Values.profiles.fileName }}
+        path: configure
+{{- end }}
+{{- if include "ncp-exporter.webSecret" . }}
+- name: web
+  secret:
+    secretName: {{ include "ncp-exporter.webSecret" . }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.web.tlsSecret }}
+- name: tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}
+
+{{- /* What the schema cannot say in plain words. */ -}}
+{{- define "ncp-exporter.validate" -}}
+{{- with .Values.keys -}}
+{{- if ne (empty .accessKey) (empty .secretKey) -}}
+{{- fail "keys.accessKey and keys.secretKey go together, but only one of them is given" -}}
+{{- end -}}
+{{- if and .accessKey .existingSecret -}}
+{{- fail "keys.existingSecret and keys.accessKey are both given: keep one of them" -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $value := .Values.env -}}
+{{- if hasPrefix "NCP_EXPORTER_" $name -}}
+{{- printf "env sets %s, which is a flag: give it in flags, or by a value of its own" $name | fail -}}
+{{- else if regexMatch "^NCLOUD_.*KEY" $name -}}
+{{- printf "env sets %s, which everybody who sees the pod can read: make a secret for keys.existingSecret" $name | fail -}}
+{{- else if not (regexMatch "^[A-Za-z_][A-Za-z0-9_]*$" $name) -}}
+{{- printf "env sets %s, which is no name of a variable" $name | fail -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.profiles.existingSecret .Values.serverRole -}}
+{{- fail "profiles.existingSecret and serverRole are both given: keep one of them" -}}
+{{- end -}}
+{{- if or .Values.profiles.existingSecret .Values.serverRole -}}
+{{- if or .Values.keys.existingSecret .Values.keys.accessKey -}}
+{{- fail "keys come before profiles.existingSecret and serverRole: give one of the three" -}}
+{{- end -}}
+{{- end -}}
+{{- if and (not .Values.profiles.existingSecret) (or .Values.profiles.default .Values.profiles.certificateManager .Values.profiles.externalAccess) -}}
+{{- fail "profiles name parts of a credentials file: give profiles.existingSecret" -}}
+{{- end -}}
+{{- if and .Values.web.config .Values.web.existingSecret -}}
+{{- fail "web.config and web.existingSecret are both given: keep one of them" -}}
+{{- end -}}
+{{- if and .Values.web.existingSecret (not .Values.web.scheme) -}}
+{{- fail "web.existingSecret: say in web.scheme whether it makes the port speak http or https" -}}
+{{- end -}}
+{{- if and (get .Values.web.config "tls_server_config") (eq .Values.web.scheme "http") -}}
+{{- fail "web.config has a tls_server_config, so web.scheme cannot be http" -}}
+{{- end -}}
+{{- if and (eq (include "ncp-exporter.scheme" .) "https") (not (include "ncp-exporter.webSecret" .)) -}}
+{{- fail "web.scheme is https, but neither web.config nor web.existingSecret tells how" -}}
+{{- end -}}
+{{- if and (get .Values.web.config "basic_auth_users") .Values.serviceMonitor.enabled (not .Values.serviceMonitor.basicAuth) -}}
+{{- fail "web.config asks for a password: give it to Prometheus in serviceMonitor.basicAuth" -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Makes a stand-in for the base image of the Dockerfile's first stage of this
+# machine's Go, for where no registry can be reached: deploy/image/base.sh NAME
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. deploy/image/lib.sh
+tools
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+mkdir -p "$root"/{bin,tmp,etc/ssl/certs,usr/local}
+cp "$(command -v busybox)" "$root/bin/busybox"
+for name in sh cp mkdir; do ln -s busybox "$root/bin/$name"; done
+cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+cp -r "$(go env GOROOT)" "$root/usr/local/go"
+rm -rf "$root"/usr/local/go/{api,doc,test}
+tar -C "$root" -c . | podman import --quiet --change ENV=PATH=/usr/local/go/bin:/bin \
+  --change ENV=GOTOOLCHAIN=local --change ENV=GOPATH=/go --change ENV=GOCACHE=/root/.cache/go-build - "$1"

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Builds the image and runs it as README.md says, in a network of its own: with a
+# read-only root, no capabilities and 64 MB, scraped from outside.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. deploy/image/lib.sh
+tools
+if [ "${1:-}" != inside ]; then
+  # Nothing is reached from here but this script, and no port is taken.
+  exec unshare --net --mount -- "$0" inside
+fi
+ip link set lo up
+image=localhost/ncp_exporter:latest
+work=$(mktemp -d)
+cleanup() {
+  container rm --force --time 1 ncp_exporter demo >/dev/null 2>&1 || true
+  container volume rm ncp_exporter >/dev/null 2>&1 || true
+  rm -rf "$work"
+}
+trap cleanup EXIT
+cleanup
+mkdir -p "$work"
+
+fail() {
+  echo "image: $*" >&2
+  container logs ncp_exporter >&2 || true
+  exit 1
+}
+
+expect() { # WHAT WANT GOT
+  [ "$2" = "$3" ] || fail "$1 is $3, want $2"
+}
+
+# docker, as the README calls it.
+docker() {
+  local verb=$1 arguments=()
+  shift
+  case $verb in
+    build) deploy/image/build.sh "$image" VERSION=v9.9.9 REVISION=0123456 DATE=2026-01-02T03:04:05Z ;;
+    run)
+      while (($#)); do
+        case $1 in
+          --publish) shift ;; # the network is the host's
+          --env-file=*) arguments+=("--env-file=$work/${1#*=}") ;;
+          ncp_exporter) arguments+=("$image") ;;
+          *) arguments+=("$1") ;;
+        esac
+        if [ "$1" = --name ] || [ "$1" = --volume ]; then
+          arguments+=("$2")
+          shift
+        fi
+        shift
+      done
+      container run --network host --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 "${arguments[@]}"
+      ;;
+    *) fail "the README calls docker $verb, which this test does not know" ;;
+  esac
+}
+
+# curl, which waits until somebody listens.
+curl() { command curl --silent --show-error --fail --retry 20 --retry-delay 1 --retry-connrefused --max-time 60 "$@"; }
+
+printf 'NCLOUD_ACCESS_KEY_ID=key\nNCLOUD_SECRET_ACCESS_KEY=secret\n' >"$work/keys.env"
+awk '/^<!-- tested: docker -->$/ {on = 1; next} on && /^```$/ {exit} on && !/^```sh$/' README.md >"$work/readme.sh"
+[ "$(wc -l <"$work/readme.sh")" -ge 3 ] || fail "README.md has no block for Docker"
+# shellcheck source=/dev/null
+. "$work/readme.sh" >"$work/metrics"
+
+grep -q '^ncp_exporter_state_persistent 1$' "$work/metrics" || fail "the ledger is not on the volume"
+grep -q '^ncp_exporter_build_info{.*revision="0123456".*version="v9.9.9"' "$work/metrics" || fail "build_info does not tell the version"
+grep -q '^ncp_scrape_collector_success{collector="external_access"} 0$' "$work/metrics" || fail "there is no NCP here, and still it is read"
+data=$(container volume inspect --format '{{.Mountpoint}}' ncp_exporter)
+expect "the owner of the ledger" 65532:65532 "$(stat -c %u:%g "$data/ncp_exporter.db")"
+pid=$(container inspect --format '{{.State.Pid}}' ncp_exporter)
+expect "the user" 65532 "$(awk '/^Uid:/ {print $2}' "/proc/$pid/status")"
+expect "the capabilities" 0000000000000000 "$(awk '/^CapBnd:/ {print $2}' "/proc/$pid/status")"
+expect "no new privileges" 1 "$(awk '/^NoNewPrivs:/ {print $2}' "/proc/$pid/status")"
+grep -q ' / / ro' "/proc/$pid/mountinfo" || awk '$5 == "/" {print $6}' "/proc/$pid/mountinfo" | grep -q '^ro' || fail "the root file system can be written"
+started=$(date +%s)
+container stop --time 20 ncp_exporter >/dev/null
+(($(date +%s) - started < 15)) || fail "it does not end when it is told to"
+expect "the exit code" 0 "$(container inspect --format '{{.State.ExitCode}}' ncp_exporter)"
+
+size=$(container image inspect --format '{{.Size}}' "$image")
+((size <= 16 * 1024 * 1024)) || fail "its size is $size, more than 16 MB"
+inspect() { container image inspect --format "$1" "$image"; }
+expect "the label of the version" v9.9.9 "$(inspect '{{index .Labels "org.opencontainers.image.version"}}')"
+expect "the label of the revision" 0123456 "$(inspect '{{index .Labels "org.opencontainers.image.revision"}}')"
+expect "the label of the license" Apache-2.0 "$(inspect '{{index .Labels "org.opencontainers.image.licenses"}}')"
+expect "the user of the image" 65532:65532 "$(inspect '{{.Config.User}}')"
+
+# Without an account, on a clean image: the certificates are there, a shell is not.
+container run --detach --name demo --network host --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
+  --read-only --cap-drop=all --security-opt=no-new-privileges --memory=64m "$image" --demo >/dev/null
+curl http://localhost:10420/metrics >"$work/metrics"
+grep -q '^ncp_external_access_credential_authentications_total{' "$work/metrics" || fail "the demo has no counters"
+container export demo | tar -t >"$work/files"
+grep -qx etc/ssl/certs/ca-certificates.crt "$work/files" || fail "the certificate authorities are missing"
+if grep -E '^(usr/)?bin/(sh|busybox)$' "$work/files"; then fail "there is a shell"; fi
+echo "image: $((size / 1024)) KiB, runs read-only as 65532 without capabilities in 64 MB"
