@@ -325,8 +325,13 @@ func (r *runner) log(err error) {
 // an API's error holds ids and times that differ each time.
 func failureKind(err error) string {
 	var api *ncpclient.Error
-	if errors.As(err, &api) {
+	var unread *UnreadError
+	switch {
+	case errors.As(err, &api):
 		return fmt.Sprint(api.Operation, api.Reason, api.Status, api.Code)
+	case errors.As(err, &unread):
+		return "unread"
+	default:
+		return err.Error()
 	}
-	return err.Error()
 }
