@@ -237,10 +237,11 @@ func (e *Exporter) join(ctx context.Context, r *runner) (u *update, began bool) 
 	deadline, hasDeadline := ctx.Deadline()
 	e.running.Go(func() { //nolint:contextcheck // an update outlives the scrape that began it
 		ctx, cancel := context.WithCancel(e.ctx)
-		if hasDeadline {
-			ctx, cancel = context.WithDeadline(e.ctx, deadline.Add(-reserve(time.Until(deadline))))
-		}
 		defer cancel()
+		if hasDeadline {
+			ctx, cancel = context.WithDeadline(ctx, deadline.Add(-reserve(time.Until(deadline))))
+			defer cancel()
+		}
 		err := safely(func() error { return r.collector.Update(ctx, since) })
 		metrics := gather(r.collector)
 		r.mu.Lock()
