@@ -86,16 +86,21 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 			_ = level.Error(logger).Log("msg", "The ledger could not be closed; what it holds is whole", "err", err)
 		}
 	}()
+	page, err := newLanding(s, logger)
+	if err != nil {
+		return err
+	}
 	var all []collector.Collector
 	if apis.certificateManager != nil {
-		all = append(all, collector.NewCertificateManager(apis.certificateManager, counts, collector.CertificateManagerOptions{
+		page.certificates = collector.NewCertificateManager(apis.certificateManager, counts, collector.CertificateManagerOptions{
 			Window:         s.window,
 			PerCertificate: s.perCertificate,
 			Now:            time.Now,
-		}))
+		})
+		all = append(all, page.certificates)
 	}
 	if apis.externalAccess != nil {
-		all = append(all, collector.NewExternalAccess(logger, apis.externalAccess, counts, collector.ExternalAccessOptions{
+		page.subjects = collector.NewExternalAccess(logger, apis.externalAccess, counts, collector.ExternalAccessOptions{
 			SubjectIDs:  s.subjects,
 			PageSize:    s.pageSize,
 			Concurrency: s.maxConcurrency,
@@ -103,10 +108,12 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 			LateArrival: s.lateArrival,
 			Shard:       collector.NewShard(s.shard, s.totalShards),
 			Now:         time.Now,
-		}))
+		})
+		all = append(all, page.subjects)
 	}
 	exporter := collector.NewExporter(logger, collector.ExporterOptions{MaxAge: s.scrapeMaxAge, Now: time.Now}, all...)
 	defer exporter.Close()
+	page.exporter = exporter
 
 	process := []prometheus.Collector{
 		apis.metrics,
@@ -120,11 +127,7 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 		Timeout:       s.scrapeTimeout,
 		TimeoutOffset: s.scrapeTimeoutOffset,
 	})
-	handler, err := routes(s.telemetryPath, metrics)
-	if err != nil {
-		return err
-	}
-	return listen(ctx, s, handler, exporter, logger, slogger)
+	return listen(ctx, s, routes(s.telemetryPath, metrics, page), exporter, logger, slogger)
 }
 
 // limitMemory tells Go's garbage collector how much memory the container has,

@@ -9,17 +9,17 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/prometheus/common/version"
 
 	"ncp_exporter/ncpclient/ncptest"
 )
@@ -111,27 +111,6 @@ func TestPaths(t *testing.T) {
 			s.want(t, success(certificateManager), want)
 			s.want(t, success(externalAccess), want)
 		})
-	}
-}
-
-func TestLandingPage(t *testing.T) {
-	p := watch(t, simulate(t, ncptest.Config{}), "--web.telemetry-path=/ncp/")
-	page := p.get("/")
-	if page.status != http.StatusOK || !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") {
-		t.Fatalf("HTTP %d, %s", page.status, page.header.Get("Content-Type"))
-	}
-	for _, want := range []string{`href="/ncp"`, `href="/-/healthy"`, `href="/-/ready"`, program, version.Info()} {
-		if !strings.Contains(page.body, want) {
-			t.Errorf("the landing page does not show %q", want)
-		}
-	}
-	for _, link := range regexp.MustCompile(`href="([^"]+)"`).FindAllStringSubmatch(page.body, -1) {
-		if a := p.get(link[1]); a.status != http.StatusOK {
-			t.Errorf("the link %s leads to HTTP %d", link[1], a.status)
-		}
-	}
-	if a := p.get("/metrics"); a.status != http.StatusNotFound {
-		t.Errorf("/metrics with another telemetry path: HTTP %d", a.status)
 	}
 }
 
@@ -663,5 +642,39 @@ func TestStopBeforeStart(t *testing.T) {
 		}
 	case <-time.After(bound):
 		t.Fatal("the program did not end")
+	}
+}
+
+// TestShards starts both of two shards, as the pods of a StatefulSet, and wants
+// each subject in one of them, and Certificate Manager in the first.
+func TestShards(t *testing.T) {
+	ncp := simulate(t, ncptest.Config{})
+	for i := range 20 {
+		ncp.PutSubject(ncptest.Subject{SubjectID: "of-many-" + strconv.Itoa(i), Enabled: true})
+	}
+	seen := make(map[string]bool)
+	for shard := range 2 {
+		p := watch(t, ncp, "--shard=ncp-exporter-"+strconv.Itoa(shard), "--total-shards=2")
+		s := p.scrape()
+		s.want(t, fmt.Sprintf(`ncp_exporter_shard_info{shard="%d",total_shards="2"}`, shard), "1")
+		s.want(t, success(externalAccess), "1")
+		_, there := s[success(certificateManager)]
+		if there != (shard == 0) {
+			t.Errorf("shard %d watches Certificate Manager: %t", shard, there)
+		}
+		if said := p.logs.count("Certificate Manager is not watched: shard 0 does it"); said != shard {
+			t.Errorf("shard %d says %d times that shard 0 watches Certificate Manager", shard, said)
+		}
+		for name := range s {
+			if id, ok := strings.CutPrefix(name, `ncp_external_access_credential_history_entries{subject_id="`); ok {
+				if seen[id] {
+					t.Errorf("both shards have %s", id)
+				}
+				seen[id] = true
+			}
+		}
+	}
+	if len(seen) != 21 {
+		t.Errorf("%d subjects are watched, want 21", len(seen))
 	}
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
-	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"ncp_exporter/collector"
@@ -25,21 +24,7 @@ const (
 )
 
 // routes gives each path its handler; all others are not found.
-func routes(telemetryPath string, metrics http.Handler) (http.Handler, error) {
-	landing, err := web.NewLandingPage(web.LandingConfig{
-		Name:        program,
-		Description: "Certificates and certificate logins of NAVER Cloud Platform",
-		Version:     version.Info(),
-		Profiling:   "false",
-		Links: []web.LandingLinks{
-			{Address: telemetryPath, Text: "Metrics"},
-			{Address: healthyPath, Text: "Healthy", Description: "200 while the process runs"},
-			{Address: readyPath, Text: "Ready", Description: "200 once scrapes are served, whether NCP answers or not"},
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("making the landing page: %w", err)
-	}
+func routes(telemetryPath string, metrics, landing http.Handler) http.Handler {
 	say := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = fmt.Fprintln(w, text) // the client's loss
@@ -50,7 +35,7 @@ func routes(telemetryPath string, metrics http.Handler) (http.Handler, error) {
 	mux.Handle("GET "+healthyPath, say(program+" is healthy."))
 	mux.Handle("GET "+readyPath, say(program+" is ready."))
 	mux.Handle("GET /{$}", landing)
-	return mux, nil
+	return mux
 }
 
 const (

@@ -193,6 +193,8 @@ type runner struct {
 	current     *update // under way
 	last        *update // ended
 	lastSuccess time.Time
+	lastErr     error // of the last update that failed, which was then
+	lastFailed  time.Time
 	failure     string // what was logged last; empty after a success
 }
 
@@ -201,6 +203,7 @@ type update struct {
 	begun time.Time // what was read at this time or later counts
 	// What follows is set when done is closed.
 	done     chan struct{}
+	ended    time.Time
 	deadline time.Time
 	cut      bool // it failed as its deadline came
 	answer
@@ -234,19 +237,23 @@ func (e *Exporter) join(ctx context.Context, r *runner) (u *update, began bool) 
 	deadline, hasDeadline := ctx.Deadline()
 	e.running.Go(func() { //nolint:contextcheck // an update outlives the scrape that began it
 		ctx, cancel := context.WithCancel(e.ctx)
-		if hasDeadline {
-			ctx, cancel = context.WithDeadline(e.ctx, deadline.Add(-reserve(time.Until(deadline))))
-		}
 		defer cancel()
+		if hasDeadline {
+			ctx, cancel = context.WithDeadline(ctx, deadline.Add(-reserve(time.Until(deadline))))
+			defer cancel()
+		}
 		err := safely(func() error { return r.collector.Update(ctx, since) })
 		metrics := gather(r.collector)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.log(err)
+		u.ended = e.options.Now()
 		u.deadline, _ = ctx.Deadline()
 		u.cut = err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 		if err == nil {
-			r.lastSuccess = e.options.Now()
+			r.lastSuccess = u.ended
+		} else {
+			r.lastErr, r.lastFailed = err, u.ended
 		}
 		u.answer = answer{metrics, err, since, r.lastSuccess}
 		r.current, r.last = nil, u
@@ -319,8 +326,13 @@ func (r *runner) log(err error) {
 // an API's error holds ids and times that differ each time.
 func failureKind(err error) string {
 	var api *ncpclient.Error
-	if errors.As(err, &api) {
+	var unread *UnreadError
+	switch {
+	case errors.As(err, &api):
 		return fmt.Sprint(api.Operation, api.Reason, api.Status, api.Code)
+	case errors.As(err, &unread):
+		return "unread"
+	default:
+		return err.Error()
 	}
-	return err.Error()
 }

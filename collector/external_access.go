@@ -164,8 +164,7 @@ func (e *UnreadError) Error() string {
 
 func (e *UnreadError) Unwrap() error { return e.err }
 
-// listJob is the name of the job that reads the list. No subject has it, as its
-// id holds no blank.
+// listJob is the name of the job that reads the list; subjects have theirs.
 const listJob = "the list of subjects"
 
 // Update reads the list of subjects and the history of each. If the last one
@@ -178,7 +177,7 @@ func (c *ExternalAccess) Update(ctx context.Context, since time.Time) error {
 	var rest []*subject
 	if c.listed {
 		// The others must not wait for those that may take long.
-		rest = slices.DeleteFunc(c.waiting(c.round), func(s *subject) bool { return c.underWay(s.id) || s.hung() })
+		rest = slices.DeleteFunc(c.waiting(c.round), func(s *subject) bool { return c.underWay(s.job()) || s.hung() })
 	}
 	c.listed = len(rest) > 0
 	c.mu.Unlock()
@@ -341,7 +340,7 @@ func (c *ExternalAccess) readAll(ctx context.Context, subjects []*subject) {
 	c.mu.Lock()
 	for _, s := range subjects {
 		switch {
-		case c.underWay(s.id): // since an Update before; it needs no place
+		case c.underWay(s.job()): // since an Update before; it needs no place
 			group.Go(func() { c.read(ctx, s) })
 		case s.hung():
 			q.hung = append(q.hung, s)
@@ -422,7 +421,7 @@ func (q *queue) hungDone(well bool) {
 // kept with the subject.
 func (c *ExternalAccess) read(ctx context.Context, s *subject) {
 	leave := func() {}
-	if !c.underWay(s.id) {
+	if !c.underWay(s.job()) {
 		select {
 		case c.room <- struct{}{}:
 			leave = func() { <-c.room }
@@ -430,7 +429,7 @@ func (c *ExternalAccess) read(ctx context.Context, s *subject) {
 			return
 		}
 	}
-	_ = c.do(ctx, s.id, func(ctx context.Context) error { // kept with the subject
+	_ = c.do(ctx, s.job(), func(ctx context.Context) error { // kept with the subject
 		defer leave()
 		return c.readHistory(ctx, s)
 	})

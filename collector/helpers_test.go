@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -49,6 +50,8 @@ type worldOptions struct {
 	maxAge      time.Duration
 	now         func() time.Time
 	ledger      *ledger.Ledger
+	// dial makes the connections, if not nil.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// direct has no network between the exporter and NCP, so that all of it can
 	// be in one synctest bubble.
 	direct bool
@@ -89,6 +92,9 @@ func newWorld(t testing.TB, o worldOptions) *world {
 		}
 		base = server.URL()
 		transport := ncpclient.NewTransport(o.concurrency, nil)
+		if o.dial != nil {
+			transport.DialContext = o.dial
+		}
 		config.Transport = transport
 		t.Cleanup(func() {
 			transport.CloseIdleConnections()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -104,6 +105,9 @@ func TestAnAPIFiveTimesTooSlow(t *testing.T) {
 					wantValue(t, s, 0, successFamily, "collector", eaCollector)
 					wantValue(t, s, 1, successFamily, "collector", cmCollector)
 					time.Sleep(between)
+				}
+				if n := strings.Count(w.log.String(), "level=warn"); n != 1 {
+					t.Errorf("that there is too little time is said %d times, want once:\n%s", n, w.log)
 				}
 				// It goes on like that: no subject has to wait longer for its next turn.
 				begin := float64(time.Now().Unix())
@@ -332,5 +336,21 @@ func TestMaxAgeOfHalfARefresh(t *testing.T) {
 		put(w.Server, "s")
 		wantValue(t, w.within(t, 10*time.Second), 0, successFamily, "collector", eaCollector)
 		wantValue(t, w.within(t, 20*time.Second), 1, successFamily, "collector", eaCollector)
+	})
+}
+
+// A subject may be called like the list: while its read goes on, the list is
+// read all the same.
+func TestASubjectCalledLikeTheList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldOptions{direct: true, timeout: time.Hour})
+		put(w.Server, listJob)
+		w.SetFault(ncptest.ForSubject(listJob, ncptest.Hang()))
+		for range 2 {
+			wantValue(t, w.within(t, 10*time.Second), 1, subjectFamily)
+		}
+		if got := w.Count(ncptest.Subjects); got != 2 {
+			t.Errorf("the list was read %d times in two scrapes", got)
+		}
 	})
 }

@@ -75,3 +75,6 @@ func (s *subject) fresh(since time.Time) bool {
 
 // hung says whether the last read ended as NCP did not answer in time.
 func (s *subject) hung() bool { return errors.Is(s.err, ncpclient.ErrTimeout) }
+
+// job is the name of the job that reads the history.
+func (s *subject) job() string { return "subject " + s.id }

@@ -170,7 +170,7 @@ func (p *process) waitAfter(t *testing.T, logged int, pattern string) {
 }
 
 // memory reads a value in KiB from what the kernel knows of the process.
-func memory(t *testing.T, p *process, name string) int {
+func memory(t testing.TB, p *process, name string) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {

@@ -39,6 +39,9 @@ var binary string //nolint:gochecknoglobals // made once, by TestMain
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if file := os.Getenv(bareVariable); file != "" {
+		os.Exit(serveBare(file))
+	}
 	os.Exit(buildAndRun(m))
 }
 
@@ -69,7 +72,7 @@ func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Fatalf("%s is not there (apt-get update && apt-get install -y prometheus): %v", name, err)
+		t.Fatalf("%s is not there (apt-get update && apt-get install -y prometheus chromium): %v", name, err)
 	}
 	return path
 }
@@ -83,12 +86,12 @@ type process struct {
 }
 
 // start starts a program. Nothing of the environment is handed on but PATH.
-func start(t *testing.T, env []string, name string, args ...string) *process {
+func start(t testing.TB, env []string, name string, args ...string) *process {
 	t.Helper()
 	return startCmd(t, env, exec.CommandContext(t.Context(), name, args...)) //nolint:gosec // programs of the tests
 }
 
-func startCmd(t *testing.T, env []string, cmd *exec.Cmd) *process {
+func startCmd(t testing.TB, env []string, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{cmd: cmd, out: newLines(), ended: make(chan struct{})}
 	if p.cmd.Dir == "" {
@@ -116,7 +119,7 @@ func startCmd(t *testing.T, env []string, cmd *exec.Cmd) *process {
 }
 
 // exit waits for the end and gives the exit code; -1 is the end by a signal.
-func (p *process) exit(t *testing.T) int {
+func (p *process) exit(t testing.TB) int {
 	t.Helper()
 	select {
 	case <-p.ended:
@@ -135,13 +138,13 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 }
 
 // address waits for the line of the toolkit that says where it listens.
-func (p *process) address(t *testing.T) string {
+func (p *process) address(t testing.TB) string {
 	t.Helper()
 	return p.wait(t, regexp.MustCompile(`msg="Listening on" .*address=(127\.0\.0\.1:\d+)`))[1]
 }
 
 // wait waits for a line and gives its submatches.
-func (p *process) wait(t *testing.T, expression *regexp.Regexp) []string {
+func (p *process) wait(t testing.TB, expression *regexp.Regexp) []string {
 	t.Helper()
 	deadline := time.After(bound)
 	ended := p.ended
@@ -201,7 +204,7 @@ func (n ncp) args() []string {
 	}
 }
 
-func simulate(t *testing.T) ncp {
+func simulate(t testing.TB) ncp {
 	t.Helper()
 	n := ncp{ncptest.New(ncptest.Config{}), ncptest.New(ncptest.Config{FrozenLastSeen: true})}
 	for _, s := range []*ncptest.Server{n.certificateManager, n.externalAccess} {
@@ -269,12 +272,12 @@ type exporter struct {
 }
 
 // watch starts the binary against a simulated NCP.
-func watch(t *testing.T, n ncp, args ...string) exporter {
+func watch(t testing.TB, n ncp, args ...string) exporter {
 	t.Helper()
 	return launch(t, demoKeys(), append(n.args(), args...)...)
 }
 
-func launch(t *testing.T, env []string, args ...string) exporter {
+func launch(t testing.TB, env []string, args ...string) exporter {
 	t.Helper()
 	p := start(t, env, binary, append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
 	return exporter{p, "http://" + p.address(t)}
@@ -314,7 +317,7 @@ func get(ctx context.Context, url string, header ...string) (answer, error) {
 }
 
 // metrics gets the metrics as they are.
-func (e exporter) metrics(t *testing.T, header ...string) answer {
+func (e exporter) metrics(t testing.TB, header ...string) answer {
 	t.Helper()
 	a, err := get(t.Context(), e.url+"/metrics", header...)
 	if err != nil || a.status != http.StatusOK {
@@ -324,7 +327,7 @@ func (e exporter) metrics(t *testing.T, header ...string) answer {
 }
 
 // scrape gets the metrics and takes them apart.
-func (e exporter) scrape(t *testing.T, header ...string) scrape {
+func (e exporter) scrape(t testing.TB, header ...string) scrape {
 	t.Helper()
 	return parse(t, e.metrics(t, header...).body)
 }
@@ -338,7 +341,7 @@ type sample struct {
 	grows bool
 }
 
-func parse(t *testing.T, text string) scrape {
+func parse(t testing.TB, text string) scrape {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
@@ -391,7 +394,7 @@ func seriesName(name string, labels map[string]string) string {
 
 func formatFloat(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
 
-func (s scrape) want(t *testing.T, series string, value float64) {
+func (s scrape) want(t testing.TB, series string, value float64) {
 	t.Helper()
 	if got, ok := s[series]; !ok || got.value != value {
 		t.Errorf("%s is %v (there: %t), want %v", series, got.value, ok, value)
@@ -417,7 +420,7 @@ const (
 )
 
 // eventually waits for what no channel tells.
-func eventually(t *testing.T, what string, happened func() error) {
+func eventually(t testing.TB, what string, happened func() error) {
 	t.Helper()
 	deadline := time.Now().Add(2 * bound)
 	for {
