@@ -551,10 +551,14 @@ func (c *ExternalAccess) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var uncounted ledger.Uncounted
-	// In order, as that is how they are shown: sorting ids is cheaper than
-	// sorting series.
+	// In the order in which they are shown: sorting ids is cheaper than sorting
+	// series.
+	subjects := make([]*subject, 0, len(c.watched))
 	for _, id := range slices.Sorted(maps.Keys(c.watched)) {
-		s := c.watched[id]
+		subjects = append(subjects, c.watched[id])
+	}
+	c.collectResults(ch, subjects)
+	for _, s := range subjects {
 		c.collectSubject(ch, s)
 		uncounted.NoTime += s.uncounted.NoTime
 		uncounted.FutureTime += s.uncounted.FutureTime
@@ -562,31 +566,54 @@ func (c *ExternalAccess) Collect(ch chan<- prometheus.Metric) {
 	if !c.listed {
 		return
 	}
+	for _, enabled := range shownEnabled {
+		for _, s := range subjects {
+			if s.listed != nil && s.infoLabels[0] == enabledPairs[enabled] {
+				ch <- s.made.info.gauge(c.info, s.infoLabels, 1)
+			}
+		}
+	}
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	gauge(c.subjects, float64(len(c.watched)))
 	gauge(c.countingSince, timestamp(c.ledger.Since()))
-	gauge(c.uncounted, float64(uncounted.NoTime), "no_time")
 	gauge(c.uncounted, float64(uncounted.FutureTime), "future_time")
+	gauge(c.uncounted, float64(uncounted.NoTime), "no_time")
 	gauge(c.sweeping, boolValue(c.sweep.on()))
 }
 
-func (c *ExternalAccess) collectSubject(ch chan<- prometheus.Metric, s *subject) {
-	totals, counted := c.ledger.Totals(s.id)
-	fresh := s.err == nil && s.fresh(c.since)
-	for result := range results {
-		labels := s.resultLabels[result]
-		// Success and failure are there from the first whole read on, at 0 if
-		// need be; unknown only once it was seen.
-		if counted && (totals.Count[result] > 0 || ledger.Result(result) != ledger.Unknown) {
-			ch <- s.made.authentications[result].counter(c.authentications, labels, float64(totals.Count[result]), totals.Created)
-		}
-		if newest := totals.Newest[result]; fresh && !newest.IsZero() {
-			ch <- s.made.last[result].gauge(c.last, labels, timestamp(newest))
+// collectResults gives the series that tell results apart.
+func (c *ExternalAccess) collectResults(ch chan<- prometheus.Metric, subjects []*subject) {
+	type state struct {
+		ledger.Totals
+		counted, fresh bool
+	}
+	states := make([]state, len(subjects))
+	for i, s := range subjects {
+		totals, counted := c.ledger.Totals(s.id)
+		states[i] = state{totals, counted, c.shows(s)}
+	}
+	for _, result := range shownResults {
+		for i, s := range subjects {
+			now := &states[i]
+			// Success and failure are there from the first whole read on, at 0 if
+			// need be; unknown only once it was seen.
+			if now.counted && (now.Count[result] > 0 || result != ledger.Unknown) {
+				ch <- s.made.authentications[result].counter(c.authentications, s.resultLabels[result], float64(now.Count[result]), s.since(now.Created))
+			}
+			if newest := now.Newest[result]; now.fresh && !newest.IsZero() {
+				ch <- s.made.last[result].gauge(c.last, s.resultLabels[result], timestamp(newest))
+			}
 		}
 	}
-	if fresh {
+}
+
+// shows says whether there are gauges of a subject's history.
+func (c *ExternalAccess) shows(s *subject) bool { return s.err == nil && s.fresh(c.since) }
+
+func (c *ExternalAccess) collectSubject(ch chan<- prometheus.Metric, s *subject) {
+	if c.shows(s) {
 		ch <- s.made.entries.gauge(c.entries, s.labels, float64(s.entries))
 	}
 	if !c.listed {
@@ -599,7 +626,6 @@ func (c *ExternalAccess) collectSubject(ch chan<- prometheus.Metric, s *subject)
 	if s.listed == nil {
 		return
 	}
-	ch <- s.made.info.gauge(c.info, s.infoLabels, 1)
 	if !s.listed.LastSeen.IsZero() {
 		ch <- s.made.lastSeen.gauge(c.lastSeen, s.labels, timestamp(s.listed.LastSeen))
 	}

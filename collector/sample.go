@@ -1,8 +1,6 @@
 package collector
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -44,9 +42,9 @@ func (k *kept) gauge(d *prometheus.Desc, labels []*dto.LabelPair, value float64)
 }
 
 // counter is gauge for a counter, whose beginning does not move.
-func (k *kept) counter(d *prometheus.Desc, labels []*dto.LabelPair, value float64, created time.Time) prometheus.Metric {
+func (k *kept) counter(d *prometheus.Desc, labels []*dto.LabelPair, value float64, created *timestamppb.Timestamp) prometheus.Metric {
 	if k.last == nil || k.last.value != value {
-		k.last = &sample{desc: d, labels: labels, value: value, created: timestamppb.New(created)}
+		k.last = &sample{desc: d, labels: labels, value: value, created: created}
 	}
 	return k.last
 }

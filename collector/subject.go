@@ -6,6 +6,7 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"ncp_exporter/collector/ledger"
 	"ncp_exporter/ncpclient"
@@ -30,6 +31,7 @@ type subject struct {
 
 	labels, infoLabels []*dto.LabelPair
 	resultLabels       [ledger.NumResults][]*dto.LabelPair
+	created            *timestamppb.Timestamp // of the counters, as last shown
 	made               struct {
 		authentications, last                             [ledger.NumResults]kept
 		entries, refreshed, refreshedWhen, info, lastSeen kept
@@ -43,12 +45,36 @@ var results = [ledger.NumResults]string{ //nolint:gochecknoglobals // a constant
 	ledger.Unknown: "unknown",
 }
 
+// The values of labels in the order in which they are shown: series that come in
+// it need no sorting.
+var (
+	shownResults = [...]ledger.Result{ledger.Failure, ledger.Success, ledger.Unknown} //nolint:gochecknoglobals // a constant in all but syntax
+	shownEnabled = [...]string{"false", "true", "unknown"}                            //nolint:gochecknoglobals // a constant in all but syntax
+)
+
+// The pairs that subjects share, and the names of the others. Of thousands of
+// subjects they would be much of what is kept.
+var (
+	resultPairs = [ledger.NumResults]*dto.LabelPair{ //nolint:gochecknoglobals // a constant in all but syntax
+		ledger.Success: label("result", results[ledger.Success]),
+		ledger.Failure: label("result", results[ledger.Failure]),
+		ledger.Unknown: label("result", results[ledger.Unknown]),
+	}
+	enabledPairs = map[string]*dto.LabelPair{ //nolint:gochecknoglobals // a constant in all but syntax
+		"false":   label("enabled", "false"),
+		"true":    label("enabled", "true"),
+		"unknown": label("enabled", "unknown"),
+	}
+	nameSubjectID   = "subject_id"   //nolint:gochecknoglobals // a constant in all but syntax
+	nameX509Subject = "x509_subject" //nolint:gochecknoglobals // a constant in all but syntax
+)
+
 func newSubject(id string) *subject {
 	s := &subject{id: id}
-	pair := label("subject_id", id)
+	pair := &dto.LabelPair{Name: &nameSubjectID, Value: &s.id}
 	s.labels = []*dto.LabelPair{pair}
-	for result, name := range results {
-		s.resultLabels[result] = []*dto.LabelPair{label("result", name), pair}
+	for result := range results {
+		s.resultLabels[result] = []*dto.LabelPair{resultPairs[result], pair}
 	}
 	return s
 }
@@ -61,10 +87,21 @@ func (s *subject) list(row ncpclient.Subject) {
 	}
 	dn := labelValue(row.X509Subject)
 	if len(s.infoLabels) == 0 || s.infoLabels[0].GetValue() != enabled || s.infoLabels[2].GetValue() != dn {
-		s.infoLabels = []*dto.LabelPair{label("enabled", enabled), s.labels[0], label("x509_subject", dn)}
+		s.infoLabels = []*dto.LabelPair{enabledPairs[enabled], s.labels[0], {Name: &nameX509Subject, Value: &dn}}
 		s.made.info = kept{}
 	}
+	// The labels have all but the times; the texts of each list must not be kept
+	// as well.
+	row.ID, row.X509Subject, row.Enabled = s.id, "", nil
 	s.listed = &row
+}
+
+// since is when the counters began.
+func (s *subject) since(created time.Time) *timestamppb.Timestamp {
+	if s.created == nil || !s.created.AsTime().Equal(created) {
+		s.created = timestamppb.New(created)
+	}
+	return s.created
 }
 
 // fresh says whether the history was read, or needed no reading, at that time

@@ -33,7 +33,7 @@ func populate(n ncp, subjects, rows int) {
 	batch := make([]ncptest.Credential, rows)
 	for i := range subjects {
 		id := subjectID(i)
-		n.externalAccess.PutSubject(ncptest.Subject{SubjectID: id, X509Subject: "CN=workload-" + id + ", OU=Platform, O=Example, C=KR", Enabled: true})
+		n.externalAccess.PutSubject(ncptest.Subject{SubjectID: id, X509Subject: "CN=workload-" + id + ", OU=Platform, O=Example, C=KR", Enabled: i%10 > 0})
 		for j := range batch {
 			batch[j] = ncptest.NewCredential(begin.Add(time.Duration(j)*20*time.Second), fmt.Sprintf("%08X%08X", i, j), j%2 == 0)
 			batch[j].X509CertificateData = certificate

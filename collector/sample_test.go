@@ -1,0 +1,63 @@
+package collector
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"ncp_exporter/ncpclient"
+	"ncp_exporter/ncpclient/ncptest"
+)
+
+// Series come in the order in which they are shown. To sort those of thousands
+// of subjects would take more than all else that is done for them.
+func TestSeriesComeInOrder(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	for i, id := range []string{"d", "b", "a", "c"} {
+		w.PutSubject(ncptest.Subject{SubjectID: id, X509Subject: "CN=" + id, Enabled: i%2 == 0})
+		rows := history(10)
+		rows[i].Failed = nil
+		w.AddCredentials(id, rows...)
+	}
+	before := make(map[string]string)
+	for _, m := range w.scrape(t).metrics {
+		family := m.Desc().String()
+		if !strings.Contains(family, "ncp_external_access_") {
+			continue
+		}
+		var out dto.Metric
+		if err := m.Write(&out); err != nil {
+			t.Fatal(err)
+		}
+		var values []string
+		for _, pair := range out.GetLabel() {
+			values = append(values, pair.GetValue())
+		}
+		now := strings.Join(values, "\x00")
+		if now < before[family] {
+			t.Errorf("%s: %q comes after %q", family, values, strings.Split(before[family], "\x00"))
+		}
+		before[family] = now
+	}
+	if len(before) < 7 { // those of a subject
+		t.Errorf("there are %d families only", len(before))
+	}
+}
+
+// What the labels hold is not kept a second time for each subject.
+func TestTextsAreKeptOnce(t *testing.T) {
+	s := newSubject("id")
+	enabled := true
+	first := ncpclient.Subject{ID: "id", X509Subject: "CN=x", Enabled: &enabled, LastSeen: time.Unix(1, 0)}
+	s.list(first)
+	labels := s.infoLabels
+	s.list(first)
+	if &labels[0] != &s.infoLabels[0] {
+		t.Error("the labels were made again though nothing changed")
+	}
+	if s.listed.X509Subject != "" || !s.listed.LastSeen.Equal(first.LastSeen) {
+		t.Errorf("kept of the list: %+v", s.listed)
+	}
+}
