@@ -91,6 +91,9 @@ lint: $(GOLANGCI) ## all linters
 	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run deploy/*/*.sh grafana/render/pictures; else echo "shellcheck is not installed: left out"; fi
 	@if command -v yamllint >/dev/null; then yamllint --strict .; else echo "yamllint is not installed: left out"; fi
 
+.PHONY: lint-tool
+lint-tool: $(GOLANGCI) ## install golangci-lint into bin/
+
 $(GOLANGCI):
 	GOBIN=$(BIN)/tmp go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	mv $(BIN)/tmp/golangci-lint $@ && rmdir $(BIN)/tmp
