@@ -378,7 +378,7 @@ func watchdog(t *testing.T, data string, e exporter, more ...any) *station {
 }
 
 // job is a scrape configuration.
-func job(name string, exporters ...exporter) map[string]any {
+func job(name string, exporters ...exporter) any {
 	targets := make([]string, len(exporters))
 	for i, e := range exporters {
 		targets[i] = strings.TrimPrefix(e.url, "http://")
