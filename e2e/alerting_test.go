@@ -30,6 +30,7 @@ const (
 	rulesFile           = "../deploy/prometheus/ncp_exporter.rules.yml"
 	alertmanagerFile    = "../deploy/prometheus/alertmanager.yml"
 	prometheusFile      = "../deploy/compose/prometheus.yml"
+	composeFile         = "../deploy/compose/compose.yaml"
 	scaledRules         = "ncp_exporter.rules.yml" // as prometheusFile names it
 	standInExporter     = "exporter:10420"
 	standInAlertmanager = "alertmanager:9093"
@@ -200,6 +201,42 @@ func TestCommittedConfiguration(t *testing.T) {
 			"--verify.receivers="+receiver, "severity="+severity, "alertname=NCPTest", "job=ncp").CombinedOutput()
 		if err != nil {
 			t.Errorf("%s does not go to %s: %v\n%s", severity, receiver, err, out)
+		}
+	}
+}
+
+// TestComposeEnvironment starts the binary with what compose.yaml gives it: without
+// .env, and with one that holds keys.
+func TestComposeEnvironment(t *testing.T) {
+	text, err := os.ReadFile(composeFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for demo, env := range map[string][]string{
+		"true":  nil,
+		"false": append(demoKeys(), "NCP_EXPORTER_SCRAPE_MAX_AGE=50s"),
+	} {
+		data := t.TempDir()
+		var compose struct {
+			Services map[string]struct{ Environment map[string]string }
+		}
+		replaced := strings.NewReplacer("${NCP_EXPORTER_DEMO:-true}", demo, " /data/", " "+data+"/").Replace(string(text))
+		if err := yaml.Unmarshal([]byte(replaced), &compose); err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range compose.Services["exporter"].Environment {
+			env = append(env, name+"="+value)
+		}
+		var args []string
+		if demo == "false" {
+			args = wellNCP(t).args()
+		}
+		e := launch(t, env, args...)
+		s := e.scrape(t)
+		s.want(t, success(externalAccess), 1)
+		s.want(t, "ncp_exporter_state_persistent{}", 1)
+		if _, err := os.Stat(filepath.Join(data, "demo-"+demo+".db")); err != nil {
+			t.Error(err)
 		}
 	}
 }
