@@ -39,7 +39,7 @@ test: ## all unit tests, with the race detector
 	go test -race -timeout 5m ./...
 
 .PHONY: e2e
-e2e: ## the built binary, a simulated NCP and a real Prometheus; then rules
+e2e: ## the built binary, a simulated NCP, a real Prometheus and Alertmanager; then rules
 	go test -tags e2e -count 1 -timeout 10m ./e2e/
 	$(MAKE) rules
 

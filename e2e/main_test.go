@@ -1,7 +1,7 @@
 //go:build e2e
 
 // Package e2e tests the built binary on the wire: against simulated NCPs, real
-// signals and a real Prometheus. It is run by
+// signals, a real Prometheus and a real Alertmanager. It is run by
 //
 //	go test -tags e2e ./e2e/
 package e2e
@@ -72,7 +72,7 @@ func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Fatalf("%s is not there (apt-get update && apt-get install -y prometheus chromium): %v", name, err)
+		t.Fatalf("%s is not there (apt-get update && apt-get install -y prometheus prometheus-alertmanager chromium): %v", name, err)
 	}
 	return path
 }
