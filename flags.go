@@ -113,7 +113,7 @@ func flags(app *kingpin.Application, env func(string) (string, bool)) *settings 
 		Default("10").SetValue(check(&s.maxConcurrency, "ncp.max-concurrency", between(1, 1000), "a whole number from 1 to 1000"))
 	app.Flag("ncp.rate-limit", "HTTP requests a second, per API, retries counted, with bursts of --ncp.max-concurrency; 0 = no limit.").
 		Default("50").SetValue(check(&s.rateLimit, "ncp.rate-limit", parseRate, "a number of requests a second, such as 50 or 0.5; 0 = no limit"))
-	app.Flag("ncp.max-retries", "How often a request is sent again after a 429, a 5xx or a broken connection; never past the scrape's deadline.").
+	app.Flag("ncp.max-retries", "How often a request is sent again after a 429, a 5xx or a broken connection; once at most after a timeout.").
 		Default("3").SetValue(check(&s.maxRetries, "ncp.max-retries", between(0, 100), "a whole number from 0 to 100"))
 
 	app.Flag("collector.certificate-manager", "Watch Certificate Manager. Off on gov and fin, which do not have recentChanges, unless its URL is given.").
