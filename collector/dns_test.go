@@ -22,7 +22,7 @@ func TestDNSFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fails := make(chan struct{}) // until it is closed
-			w := newWorld(t, worldOptions{retries: 3, timeout: 500 * time.Millisecond, dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			w := newWorld(t, worldOptions{retries: 3, timeout: 1500 * time.Millisecond, dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 				select {
 				case <-fails:
 					return (&net.Dialer{}).DialContext(ctx, network, address)

@@ -274,18 +274,30 @@ func (e exporter) plain(t testing.TB) scrape {
 }
 
 func TestSoak(t *testing.T) {
-	early, late := soak(t)
-	t.Logf("at the 200th scrape %+v, at the last %+v", early, late)
-	for _, v := range []struct {
-		what        string
-		early, late float64
-	}{
-		{"bytes of heap", early.heap, late.heap},
-		{"bytes resident", early.resident, late.resident},
-		{"goroutines", early.goroutines, late.goroutines},
-	} {
-		if v.late > 1.05*v.early {
-			t.Errorf("%s grew from %.0f to %.0f", v.what, v.early, v.late)
+	for what, ratio := range grown(soak(t)) {
+		t.Logf("%s: %.3f", what, ratio)
+		if ratio > 1.05 {
+			t.Errorf("%s grew: %.3f times as much at the end as at the 200th scrape", what, ratio)
 		}
+	}
+}
+
+// grown is the end over the beginning.
+func grown(early, late soaked) map[string]float64 {
+	return map[string]float64{
+		"heap":       late.heap / early.heap,
+		"resident":   late.resident / early.resident,
+		"goroutines": late.goroutines / early.goroutines,
+	}
+}
+
+// BenchmarkSoak is the test above, for the table.
+func BenchmarkSoak(b *testing.B) {
+	var most map[string]float64
+	for b.Loop() {
+		most = grown(soak(b))
+	}
+	for what, ratio := range most {
+		b.ReportMetric(ratio, what+"-end/200th")
 	}
 }

@@ -92,8 +92,9 @@ func benchmarkStoreSize(b *testing.B, every, marks int) {
 		}
 		b.ReportMetric(float64(record), "record-B/subject")
 		b.ReportMetric(float64(inUse)/subjects, "pages-B/subject")
-		b.ReportMetric(float64(len(mustRead(b, path)))/subjects, "file-B/subject")
-		b.ReportMetric(2048+16*float64(marks), "allowed-B/subject")
+		size, allowed := float64(len(mustRead(b, path)))/subjects, 2048+16*float64(marks)
+		b.ReportMetric(size, "file-B/subject")
+		b.ReportMetric(size/allowed, "file/allowed")
 	}
 }
 
