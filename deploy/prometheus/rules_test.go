@@ -118,7 +118,9 @@ func readTests(t *testing.T) []unitTests {
 
 func promtool(t *testing.T, args ...string) (said string, err error) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "promtool", args...).CombinedOutput() //nolint:gosec // the paths are ours
+	cmd := exec.CommandContext(t.Context(), "promtool", args...) //nolint:gosec // the paths are ours
+	cmd.Env = append(os.Environ(), "GOGC=400")                   // there is memory, and there are few processors
+	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		err = fmt.Errorf("promtool is not there (apt-get update && apt-get install -y prometheus): %w", err)
