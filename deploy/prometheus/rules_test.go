@@ -7,18 +7,24 @@
 package prometheus
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sync/errgroup"
 )
@@ -112,7 +118,9 @@ func readTests(t *testing.T) []unitTests {
 
 func promtool(t *testing.T, args ...string) (said string, err error) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "promtool", args...).CombinedOutput() //nolint:gosec // the paths are ours
+	cmd := exec.CommandContext(t.Context(), "promtool", args...) //nolint:gosec // the paths are ours
+	cmd.Env = append(os.Environ(), "GOGC=400")                   // there is memory, and there are few processors
+	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		err = fmt.Errorf("promtool is not there (apt-get update && apt-get install -y prometheus): %w", err)
@@ -121,11 +129,13 @@ func promtool(t *testing.T, args ...string) (said string, err error) {
 }
 
 func TestPromtool(t *testing.T) {
+	t.Parallel()
 	if said, err := promtool(t, "check", "rules", "--lint=all", "--lint-fatal", rulesFile); err != nil {
 		t.Errorf("promtool check rules: %v\n%s", err, said)
 	}
 	for _, file := range readTests(t) {
 		t.Run(file.name, func(t *testing.T) {
+			t.Parallel()
 			if said, err := promtool(t, "test", "rules", filepath.Join(testsDir, file.name)); err != nil {
 				t.Errorf("%v\n%s", err, said)
 			}
@@ -140,8 +150,10 @@ var all = flag.Bool("all", false, "also try mutants that may well survive, and t
 const equivalent = "ended10m[1d]) > bool 0 -> 1"
 
 // TestMutants breaks each rule, one place after the other, and wants the tests
-// of the rules to notice.
+// of the rules to notice. All mutants of a rule are tried at once, each under a name
+// of its own beside the others, so that what they have in common is evaluated once.
 func TestMutants(t *testing.T) {
+	t.Parallel()
 	rules, files, dir := readRules(t), readTests(t), t.TempDir()
 	var (
 		workers   errgroup.Group
@@ -150,43 +162,31 @@ func TestMutants(t *testing.T) {
 		count     int
 	)
 	workers.SetLimit(runtime.GOMAXPROCS(0))
-	try := func(dir string, what string, rules ruleFile, tests []unitTests, wantPass bool) {
-		workers.Go(func() error {
-			pass, err := passes(t, dir, rules, tests)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err != nil:
-				t.Errorf("%s: %v", what, err)
-			case wantPass && !pass:
-				t.Errorf("%s: its tests do not pass as it is", what)
-			case !wantPass && pass:
-				survivors = append(survivors, what)
-			}
-			return nil
-		})
-	}
 	for g, group := range rules.Groups {
 		for r, rule := range group.Rules {
 			names := concerned(rules, rule)
-			tests := about(files, names, group.Name)
-			sub := func(number int) string { return filepath.Join(dir, fmt.Sprint(g, "-", r, "-", number)) }
-			// That a mutant fails tells nothing if the rule does.
-			try(sub(0), rule.name(), excerpt(rules, names, nil), tests, true)
-			for m, mutant := range mutants(rule, group.Interval != "") {
-				if mutant.mild && !*all || strings.HasSuffix(mutant.what, equivalent) {
-					continue
-				}
-				count++
-				what, tests := rule.name()+": "+mutant.what, tests
-				if mutant.says {
-					tests = first(tests, rule.name())
-				}
-				if mutant.mild {
-					what = mild + what
-				}
-				try(sub(m+1), what, excerpt(rules, names, &mutant), tests, false)
+			b := &batch{
+				dir: filepath.Join(dir, fmt.Sprint(g, "-", r)), rules: rules, names: names,
+				tests: about(files, names, group.Name),
+				// That a mutant fails tells nothing if the rule does.
+				mutants: map[int]mutant{unbroken: {what: "as it is", name: rule.name(), rule: &rule}},
 			}
+			for _, m := range mutants(rule, group.Interval != "") {
+				if (!m.mild || *all) && !strings.HasSuffix(m.what, equivalent) {
+					count++
+					b.mutants[len(b.mutants)] = m
+				}
+			}
+			workers.Go(func() error {
+				alive, err := b.run(t)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					t.Errorf("%s: %v", rule.name(), err)
+				}
+				survivors = append(survivors, alive...)
+				return nil
+			})
 		}
 	}
 	_ = workers.Wait() // none returns an error
@@ -220,32 +220,206 @@ func concerned(rules ruleFile, changed rule) []string {
 	return names
 }
 
-// excerpt are the named rules and what they use, as evaluating the others takes
-// most of the time; with one of them changed or dropped.
-func excerpt(rules ruleFile, names []string, change *mutant) ruleFile {
+// batch is a rule and its mutants.
+type batch struct {
+	dir     string
+	rules   ruleFile
+	names   []string // of the rule and all that use it
+	tests   []unitTests
+	mutants map[int]mutant // by their number
+}
+
+// unbroken is the number of the rule as it is.
+const unbroken = 0
+
+// run tells which mutants no test notices. The dear tests are for those that the
+// cheap ones have left.
+func (b *batch) run(t *testing.T) (survivors []string, err error) {
+	t.Helper()
+	slices.SortFunc(b.tests, func(x, y unitTests) int { return cmp.Compare(x.evaluations(t), y.evaluations(t)) })
+	for _, file := range b.tests {
+		if len(b.mutants) == 1 { // unbroken
+			break
+		}
+		if err := b.runFile(t, file); err != nil {
+			return nil, err
+		}
+	}
+	delete(b.mutants, unbroken)
+	for _, m := range b.mutants {
+		what := m.name + ": " + m.what
+		if m.mild {
+			what = mild + what
+		}
+		survivors = append(survivors, what)
+	}
+	return survivors, nil
+}
+
+// evaluations are how often the rules are evaluated, at most.
+func (u unitTests) evaluations(t *testing.T) time.Duration {
+	t.Helper()
+	parse := func(text any) time.Duration {
+		d, err := model.ParseDuration(fmt.Sprint(text))
+		if err != nil {
+			t.Errorf("%s: %v", u.name, err)
+			return 0
+		}
+		return time.Duration(d)
+	}
+	var all time.Duration
+	for _, test := range u.Tests {
+		var last time.Duration
+		for _, e := range slices.Concat(test.Alerts, test.Expressions) {
+			last = max(last, parse(e["eval_time"]))
+		}
+		all += last
+	}
+	return all / max(parse(u.EvaluationInterval), 1)
+}
+
+// runFile deletes the mutants that a file of tests notices.
+func (b *batch) runFile(t *testing.T, file unitTests) error {
+	t.Helper()
+	for {
+		said, err := b.promtool(t, file)
+		if err == nil {
+			return nil
+		}
+		found := regexp.MustCompile(`_m(\d+)\b`).FindAllStringSubmatch(said, -1)
+		if len(found) == 0 || strings.Contains(said, "parse error") {
+			return fmt.Errorf("not a failed test: %w: %s", err, said)
+		}
+		for _, m := range found {
+			number, err := strconv.Atoi(m[1])
+			if err != nil {
+				return err
+			}
+			if number == unbroken {
+				return fmt.Errorf("its tests do not pass as it is: %s", said)
+			}
+			delete(b.mutants, number)
+		}
+		// A rule that cannot be evaluated ends its test: the others are tried again.
+		if !strings.Contains(said, ", err: ") {
+			return nil
+		}
+	}
+}
+
+// rename gives the rule, and all that use it, the names that they have as a mutant.
+func (b *batch) rename(text string, number int) string {
+	for _, name := range b.names {
+		text = regexp.MustCompile(`\b`+name+`\b`).ReplaceAllString(text, fmt.Sprint(name, "_m", number))
+	}
+	return text
+}
+
+// numbers are those of the mutants that are left.
+func (b *batch) numbers() []int { return slices.Sorted(maps.Keys(b.mutants)) }
+
+// excerpt are the rules of the batch: what they use as it is, as evaluating the others
+// takes most of the time, and each mutant.
+func (b *batch) excerpt() ruleFile {
 	var needed []rule
-	for _, g := range slices.Backward(rules.Groups) {
+	for _, g := range slices.Backward(b.rules.Groups) {
 		for _, r := range slices.Backward(g.Rules) {
-			if slices.Contains(names, r.name()) || slices.ContainsFunc(needed, func(n rule) bool { return n.uses(r) }) {
+			if slices.Contains(b.names, r.name()) || slices.ContainsFunc(needed, func(n rule) bool { return n.uses(r) }) {
 				needed = append(needed, r)
 			}
 		}
 	}
 	var result ruleFile
-	for _, g := range rules.Groups {
+	for _, g := range b.rules.Groups {
 		kept := group{Name: g.Name, Interval: g.Interval}
 		for _, r := range g.Rules {
 			switch {
 			case !slices.ContainsFunc(needed, func(n rule) bool { return n.name() == r.name() }):
-			case change == nil || change.name != r.name():
+			case !slices.Contains(b.names, r.name()):
 				kept.Rules = append(kept.Rules, r)
-			case change.rule != nil:
-				kept.Rules = append(kept.Rules, *change.rule)
+			default:
+				kept.Rules = append(kept.Rules, b.variants(r)...)
 			}
 		}
 		result.Groups = append(result.Groups, kept)
 	}
 	return result
+}
+
+// variants are a rule as it is in each mutant.
+func (b *batch) variants(r rule) []rule {
+	var all []rule
+	for _, number := range b.numbers() {
+		variant := r
+		if m := b.mutants[number]; m.name == r.name() {
+			if m.rule == nil { // dropped
+				continue
+			}
+			variant = *m.rule
+		}
+		variant.Record, variant.Alert = b.rename(variant.Record, number), b.rename(variant.Alert, number)
+		variant.Expr = b.rename(variant.Expr, number)
+		all = append(all, variant)
+	}
+	return all
+}
+
+// expectations are those of a test, of each mutant.
+func (b *batch) expectations(of []map[string]any) ([]map[string]any, error) {
+	var result []map[string]any
+	for _, number := range b.numbers() {
+		text, err := yaml.Marshal(of)
+		if err != nil {
+			return nil, err
+		}
+		var variant []map[string]any
+		if err := yaml.Unmarshal([]byte(b.rename(string(text), number)), &variant); err != nil {
+			return nil, err
+		}
+		for _, v := range variant {
+			if expr, ok := v["expr"].(string); ok { // that asks for no alerts of others
+				own := fmt.Sprintf(`ALERTS{alertname=~".+_m%d",`, number)
+				v["expr"] = strings.ReplaceAll(regexp.MustCompile(`\bALERTS\b\{?`).ReplaceAllString(expr, "ALERTS{"), "ALERTS{", own)
+				if !strings.Contains(expr, "ALERTS{") {
+					v["expr"] = strings.ReplaceAll(v["expr"].(string), own, own+"}") //nolint:forcetypeassert // as above
+				}
+			}
+		}
+		result = append(result, variant...)
+	}
+	return result, nil
+}
+
+// promtool runs a file of tests of all mutants.
+func (b *batch) promtool(t *testing.T, file unitTests) (said string, err error) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(b.dir, testsDir), 0o700); err != nil {
+		return "", err
+	}
+	write := func(name string, content any) error {
+		text, err := yaml.Marshal(content)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(b.dir, name), text, 0o600)
+	}
+	file.Tests = slices.Clone(file.Tests)
+	for i := range file.Tests {
+		test := &file.Tests[i]
+		if test.Alerts, err = b.expectations(test.Alerts); err != nil {
+			return "", err
+		}
+		if test.Expressions, err = b.expectations(test.Expressions); err != nil {
+			return "", err
+		}
+	}
+	if err := write(filepath.Join(testsDir, file.name), file); err != nil {
+		return "", err
+	}
+	if err := write(rulesFile, b.excerpt()); err != nil {
+		return "", err
+	}
+	return promtool(t, "test", "rules", filepath.Join(b.dir, testsDir, file.name))
 }
 
 // about are the tests of the named rules, and those of the group that no alert is
@@ -275,56 +449,5 @@ func about(files []unitTests, names []string, group string) []unitTests {
 	return result
 }
 
-// first is the first test in which the alert fires: it tells what the alert says.
-func first(files []unitTests, alert string) []unitTests {
-	for _, file := range files {
-		for _, test := range file.Tests {
-			for _, a := range test.Alerts {
-				if a["alertname"] == alert && a["exp_alerts"] != nil {
-					test.Alerts, test.Expressions = []map[string]any{a}, nil
-					file.Tests = []unitTest{test}
-					return []unitTests{file}
-				}
-			}
-		}
-	}
-	return files
-}
-
 // mild marks mutants that are only looked at.
 const mild = "(mild) "
-
-// passes says whether all tests pass with these rules.
-func passes(t *testing.T, dir string, rules ruleFile, files []unitTests) (bool, error) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Join(dir, testsDir), 0o700); err != nil {
-		return false, err
-	}
-	write := func(name string, content any) error {
-		text, err := yaml.Marshal(content)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(name, text, 0o600)
-	}
-	args := []string{"test", "rules"}
-	for _, file := range files {
-		name := filepath.Join(dir, testsDir, file.name)
-		if err := write(name, file); err != nil {
-			return false, err
-		}
-		args = append(args, name)
-	}
-	if err := write(filepath.Join(dir, rulesFile), rules); err != nil {
-		return false, err
-	}
-	said, err := promtool(t, args...)
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return true, nil
-	case !errors.As(err, &exit), strings.Contains(said, "parse error"), !strings.Contains(said, "exp:") && !strings.Contains(said, "many-to-many"):
-		return false, fmt.Errorf("not a failed test: %w: %s", err, said)
-	}
-	return false, nil
-}
