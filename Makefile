@@ -110,8 +110,8 @@ bench: ## benchmarks
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
 
 .PHONY: docs
-docs: ## write the tables of flags and metrics from the code
-	go test -run '^TestDocs$$' . -args -update
+docs: ## write the tables of flags and metrics, and what --check says, from the code
+	go test -run '^(TestDocs|TestCheckGolden)$$' . -args -update
 
 # The oldest that is supported: its schemas know the fewest fields.
 KUBERNETES := v1.29.6

@@ -165,6 +165,9 @@ func afterGrace(ctx context.Context) (late <-chan struct{}, stop func()) {
 // examineCollectors says what is watched, and so what is examined.
 func (c *checkup) examineCollectors() finding {
 	f := finding{Name: findCollectors, Status: statusOK, What: "--collector.certificate-manager, --collector.external-access, --ncp.site=" + c.site}
+	if c.demo {
+		f.What = strings.Replace(f.What, "--ncp.site="+c.site, "--demo", 1)
+	}
 	if c.totalShards > 1 {
 		f.What += fmt.Sprintf(", --shard=%d of %d", c.shard, c.totalShards)
 	}
@@ -411,7 +414,7 @@ func (f *finding) explainLedger(err error, given bool) {
 
 func (c *checkup) examineWebConfig(context.Context) []finding {
 	f := finding{Name: findWebConfig, Status: statusOK, What: "--web.config.file=" + *c.web.WebConfigFile}
-	switch err := checkWebConfig(c.settings); {
+	switch err := webConfigError(c.settings); {
 	case err != nil:
 		f = failed(f.Name, f.What, err.Error(), "correct the file and what it names; its format is told in docs/security.md")
 	case *c.web.WebConfigFile == "":

@@ -161,7 +161,11 @@ func proxyFromEnvironment(req *http.Request) (*url.URL, error) {
 // connect makes the clients. It sends nothing to NCP yet.
 func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 	if why := withoutCertificateManager(s, from); s.certificateManager && why != "" {
-		_ = level.Info(logger).Log("msg", "Certificate Manager is not watched: "+why, "site", s.site, "shard", s.shard)
+		about := []any{"msg", "Certificate Manager is not watched: " + why, "site", s.site}
+		if s.shard > 0 {
+			about = append(about, "shard", s.shard)
+		}
+		_ = level.Info(logger).Log(about...)
 		s.certificateManager = false
 	}
 	if !s.certificateManager && !s.externalAccess {

@@ -216,18 +216,18 @@ func parse(app *kingpin.Application, s *settings, args []string, env func(string
 	if s.format != formatText && !s.check {
 		return fmt.Errorf("--format (or %s) is %q, but goes with --check only (see --help)", envar("format"), s.format)
 	}
-	if err := checkWebConfig(s); err != nil && !s.check { // --check reports it
-		return err
+	if err := webConfigError(s); err != nil && !s.check { // --check reports it
+		return fmt.Errorf("--web.config.file %q: %w", *s.web.WebConfigFile, err)
 	}
 	slices.Sort(s.subjects)
 	s.subjects = slices.Compact(s.subjects)
 	return nil
 }
 
-func checkWebConfig(s *settings) error {
+// webConfigError says in one line what is wrong with --web.config.file.
+func webConfigError(s *settings) error {
 	if err := web.Validate(*s.web.WebConfigFile); err != nil {
-		oneLine := strings.Join(strings.Fields(err.Error()), " ") // YAML's errors are many
-		return fmt.Errorf("--web.config.file %q: %s", *s.web.WebConfigFile, oneLine)
+		return errors.New(strings.Join(strings.Fields(err.Error()), " ")) // YAML's errors are many lines
 	}
 	return nil
 }
