@@ -377,7 +377,7 @@ func (c *checkup) examineLedger(context.Context) []finding {
 	switch {
 	case err != nil:
 		f.Status, f.Detail = statusFail, err.Error()
-		f.explainLedger(err, c.stateFile.given)
+		f = explainLedger(f, err, c.stateFile.given)
 	case found:
 		f.Detail = "it is whole, of this site, and can be written: counting goes on from it"
 	default:
@@ -387,7 +387,7 @@ func (c *checkup) examineLedger(context.Context) []finding {
 }
 
 // explainLedger says what becomes of a start with such a file, and what to do.
-func (f *finding) explainLedger(err error, given bool) {
+func explainLedger(f finding, err error, given bool) finding {
 	switch {
 	case errors.Is(err, ledger.ErrLocked):
 		f.Status = statusWarn
@@ -410,6 +410,7 @@ func (f *finding) explainLedger(err error, given bool) {
 		f.Detail += "; the exporter would not start"
 		f.Remedy = "put back a copy, or move the file away to begin anew (docs/counting.md)"
 	}
+	return f
 }
 
 func (c *checkup) examineWebConfig(context.Context) []finding {

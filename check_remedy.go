@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -171,11 +170,11 @@ func (t target) host() string {
 // proxy is the host of the proxy on the way to the API, without its password; ""
 // if there is none.
 func (t target) proxy() string {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, t.base, http.NoBody)
+	u, err := ncpclient.ParseBaseURL(t.base)
 	if err != nil {
 		return ""
 	}
-	proxy, err := t.apis.transport.Proxy(req)
+	proxy, err := t.apis.transport.Proxy(&http.Request{Method: http.MethodGet, URL: u})
 	if err != nil || proxy == nil {
 		return ""
 	}

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -385,6 +386,9 @@ func TestCheckOfTheWay(t *testing.T) {
 			r.others(t, findSubjects, findHistories) // the other API works
 			wantAll(t, r.said(findSubjects), append(test.want, "fail GET "+test.base+"/api/v1/subjects?")...)
 			wantAll(t, r.said(findHistories), "fail", "see "+findSubjects)
+			if regexp.MustCompile(`lookup .* on `).MatchString(r.said(findSubjects)) {
+				t.Errorf("a name server was asked: %s", r.said(findSubjects))
+			}
 		})
 	}
 }
@@ -520,4 +524,24 @@ func TestCheckTakesNoPort(t *testing.T) {
 	}
 	wantAll(t, stdout, "WARN  ledger: ", "another process has it open", "All that will be watched works.")
 	p.scrape().want(t, success(externalAccess), "1")
+}
+
+func TestUsableProxy(t *testing.T) {
+	for address, usable := range map[string]bool{
+		"http://proxy.example:3128":          true,
+		"http://http.example":                true,
+		"http://http://user:pw@proxy:port":   false, // as it comes for HTTPS_PROXY=http://user:pw@proxy:port
+		"http://https://user:pw@proxy.x:y/z": false,
+	} {
+		proxy, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := usableProxy(proxy, nil); (err == nil) != usable || usable && got != proxy {
+			t.Errorf("%s: %v, error %v", address, got, err)
+		}
+	}
+	if proxy, err := usableProxy(nil, nil); proxy != nil || err != nil {
+		t.Errorf("none: %v, %v", proxy, err)
+	}
 }

@@ -146,16 +146,21 @@ func newAPIs(s *settings) *apis {
 	}
 }
 
-// errProxy is all that is said of a proxy's address that cannot be read: its own
-// error would show the password in it.
+// errProxy says which setting is wrong, where a library would look for a host
+// that is called http.
 var errProxy = errors.New("the proxy's address (HTTPS_PROXY or HTTP_PROXY) cannot be read: it must be of the form http://host:port")
 
 func proxyFromEnvironment(req *http.Request) (*url.URL, error) {
-	proxy, err := http.ProxyFromEnvironment(req)
-	if err != nil {
+	return usableProxy(http.ProxyFromEnvironment(req))
+}
+
+func usableProxy(proxy *url.URL, err error) (*url.URL, error) {
+	// An address that is none has http:// put before it in a second try, and
+	// then its own scheme is the host.
+	if proxy != nil && (proxy.Host == "http:" || proxy.Host == "https:") {
 		return nil, errProxy
 	}
-	return proxy, nil
+	return proxy, err
 }
 
 // connect makes the clients. It sends nothing to NCP yet.

@@ -67,11 +67,12 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckThroughProxies asks hosts that no test may reach: all that is asked is
-// a proxy on loopback, and it lets nothing through.
+// TestCheckThroughProxies asks a proxy on loopback, and it lets nothing through.
+// The name of the host has an empty label: no name server would be asked for it,
+// should it ever be asked without the proxy.
 func TestCheckThroughProxies(t *testing.T) {
 	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodConnect || r.Host != "externalaccess.apigw.ntruss.com:443" {
+		if r.Method != http.MethodConnect || r.Host != "ncp..example:443" {
 			t.Errorf("the proxy was asked to %s %s", r.Method, r.Host)
 		}
 		w.WriteHeader(http.StatusProxyAuthRequired)
@@ -91,12 +92,11 @@ func TestCheckThroughProxies(t *testing.T) {
 		proxy string
 		want  []string
 	}{
-		"refuses":    {"http://user:" + password + "@" + address, []string{"through the proxy " + address, "the proxy refuses (Proxy Authentication Required)", "user and password in HTTPS_PROXY"}},
-		"is away":    {"http://user:" + password + "@" + nobody, []string{"the proxy " + nobody + " cannot be reached", "NO_PROXY"}},
-		"no address": {"http://user:" + password + "@proxy:port", []string{"the proxy's address (HTTPS_PROXY or HTTP_PROXY) cannot be read"}},
+		"refuses": {"http://user:" + password + "@" + address, []string{"through the proxy " + address, "the proxy refuses (Proxy Authentication Required)", "user and password in HTTPS_PROXY"}},
+		"is away": {"http://user:" + password + "@" + nobody, []string{"the proxy " + nobody + " cannot be reached", "NO_PROXY"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			args := []string{"--no-collector.certificate-manager", "--state.file=" + filepath.Join(t.TempDir(), "l.db")}
+			args := []string{"--no-collector.certificate-manager", "--ncp.external-access.url=https://ncp..example/api/v1", "--state.file=" + filepath.Join(t.TempDir(), "l.db")}
 			code, said := runCheck(t, append(demoKeys(), "HTTPS_PROXY="+test.proxy), args...)
 			if code != 1 {
 				t.Errorf("exit code %d", code)
@@ -108,15 +108,6 @@ func TestCheckThroughProxies(t *testing.T) {
 			}
 			if strings.Contains(said, password) {
 				t.Errorf("the proxy's password is shown:\n%s", said)
-			}
-			if name != "no address" {
-				return
-			}
-			// Nor by the exporter itself, whose log would keep it.
-			e := launch(t, append(demoKeys(), "HTTPS_PROXY="+test.proxy), args...)
-			e.scrape(t).want(t, success(externalAccess), 0)
-			if said := e.out.String(); strings.Contains(said, password) || !strings.Contains(said, "the proxy's address") {
-				t.Errorf("the log:\n%s", said)
 			}
 		})
 	}
