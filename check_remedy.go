@@ -147,7 +147,7 @@ func (t target) explainTLS(err error) (detail, remedy string) {
 			fmt.Sprintf("check %s and DNS: another host answers, or something on the way", t.urlFlag)
 	case errors.As(err, &authority), errors.As(err, &invalid):
 		return "the certificate of " + t.host() + " is signed by nobody who is trusted here",
-			"if a proxy of yours reads along, trust its certificate authority: put it into the file that SSL_CERT_FILE names; else do not go on, as it may not be NCP that answers"
+			"if a proxy of yours reads along, trust its certificate authority: put it into the file that SSL_CERT_FILE names; see that this system has certificate authorities at all (ca-certificates); else do not go on, as it may not be NCP that answers"
 	case errors.As(err, &record):
 		return t.host() + " does not speak TLS",
 			fmt.Sprintf("check the port in %s, and that HTTPS_PROXY is of the form http://host:port", t.urlFlag)
