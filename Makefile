@@ -118,8 +118,8 @@ bench: ## benchmarks of what is promised, as a table with the limits
 	@go run ./internal/benchtable <bench.txt
 
 .PHONY: docs
-docs: ## write the tables of flags and metrics from the code
-	go test -run '^TestDocs$$' . -args -update
+docs: ## write the tables of flags and metrics, and what --check says, from the code
+	go test -run '^(TestDocs|TestCheckGolden)$$' . -args -update
 
 # The oldest that is supported: its schemas know the fewest fields.
 KUBERNETES := v1.29.6

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -123,23 +124,59 @@ type apis struct {
 
 func (a *apis) close() { a.transport.CloseIdleConnections() }
 
+var errNothingToWatch = errors.New("there is nothing to watch: --collector.certificate-manager and --collector.external-access are both off")
+
+// withoutCertificateManager says why Certificate Manager cannot be watched here,
+// whatever the flag wants; "" if it can.
+func withoutCertificateManager(s *settings, from *source) string {
+	switch {
+	case from.certificateManagerURL == "":
+		return "this site has no recentChanges; give --ncp.certificate-manager.url if yours has"
+	case s.shard > 0:
+		return "shard 0 does it"
+	default:
+		return ""
+	}
+}
+
+func newAPIs(s *settings) *apis {
+	return &apis{
+		metrics:   collector.NewAPIMetrics(),
+		transport: ncpclient.NewTransport(s.maxConcurrency, proxyFromEnvironment),
+	}
+}
+
+// errProxy says which setting is wrong, where a library would look for a host
+// that is called http.
+var errProxy = errors.New("the proxy's address (HTTPS_PROXY or HTTP_PROXY) cannot be read: it must be of the form http://host:port")
+
+func proxyFromEnvironment(req *http.Request) (*url.URL, error) {
+	return usableProxy(http.ProxyFromEnvironment(req))
+}
+
+func usableProxy(proxy *url.URL, err error) (*url.URL, error) {
+	// An address that is none has http:// put before it in a second try, and
+	// then its own scheme is the host.
+	if proxy != nil && (proxy.Host == "http:" || proxy.Host == "https:") {
+		return nil, errProxy
+	}
+	return proxy, err
+}
+
 // connect makes the clients. It sends nothing to NCP yet.
 func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
-	if s.certificateManager && from.certificateManagerURL == "" {
-		_ = level.Info(logger).Log("msg", "Certificate Manager is not watched: this site has no recentChanges; give --ncp.certificate-manager.url if yours has", "site", s.site)
-		s.certificateManager = false
-	}
-	if s.certificateManager && s.shard > 0 {
-		_ = level.Info(logger).Log("msg", "Certificate Manager is not watched: shard 0 does it", "shard", s.shard)
+	if why := withoutCertificateManager(s, from); s.certificateManager && why != "" {
+		about := []any{"msg", "Certificate Manager is not watched: " + why, "site", s.site}
+		if s.shard > 0 {
+			about = append(about, "shard", s.shard)
+		}
+		_ = level.Info(logger).Log(about...)
 		s.certificateManager = false
 	}
 	if !s.certificateManager && !s.externalAccess {
-		return nil, errors.New("there is nothing to watch: --collector.certificate-manager and --collector.external-access are both off")
+		return nil, errNothingToWatch
 	}
-	a := &apis{
-		metrics:   collector.NewAPIMetrics(),
-		transport: ncpclient.NewTransport(s.maxConcurrency, http.ProxyFromEnvironment),
-	}
+	a := newAPIs(s)
 	if s.certificateManager {
 		config, err := a.config(s, from, logger, ncpclient.APICertificateManager, from.certificateManagerURL, s.certificateManagerProfile)
 		if err != nil {
@@ -164,14 +201,14 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 }
 
 // config is what the client of one API is made from.
-func (a *apis) config(s *settings, from *source, logger log.Logger, api, url, profile string) (ncpclient.Config, error) {
+func (a *apis) config(s *settings, from *source, logger log.Logger, api, base, profile string) (ncpclient.Config, error) {
 	keys, err := from.keys(profile)
 	if err != nil {
 		return ncpclient.Config{}, fmt.Errorf("%s: %w", api, err)
 	}
-	_ = level.Info(logger).Log("msg", "Watching", "collector", api, "url", url, "keys", keys)
+	_ = level.Info(logger).Log("msg", "Watching", "collector", api, "url", base, "keys", keys)
 	return ncpclient.Config{
-		BaseURL:        url,
+		BaseURL:        base,
 		Credentials:    keys,
 		Transport:      a.transport,
 		Timeout:        s.timeout,

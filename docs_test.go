@@ -27,6 +27,7 @@ import (
 func TestDocs(t *testing.T) {
 	families := documentedFamilies(t)
 	for _, table := range []struct{ file, name, text string }{
+		{"README.md", "check", demoCheck(t)},
 		{"README.md", "flags", flagTable()},
 		{"README.md", "metrics", metricTable(families)},
 		{"docs/configuration.md", "flags", flagTable()},
@@ -87,6 +88,16 @@ func flagTable() string {
 		fmt.Fprintf(&b, "| `%s`<br>`%s` | %s | %s |\n", name, envar(f.Name), value, strings.ReplaceAll(f.Help, "|", `\|`))
 	}
 	return b.String()
+}
+
+// demoCheck is what --demo --check says, but for the port, which is another each time.
+func demoCheck(t *testing.T) string {
+	t.Helper()
+	var stdout, stderr strings.Builder
+	if code := run(t.Context(), []string{"--demo", "--check"}, env{}.lookup, &stdout, &stderr); code != 0 || stderr.Len() > 0 {
+		t.Fatalf("--demo --check: exit code %d, stderr %q:\n%s", code, &stderr, &stdout)
+	}
+	return "```console\n$ ncp_exporter --demo --check\n" + regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(stdout.String(), "127.0.0.1:40123") + "```\n"
 }
 
 // documentedFamilies are the metrics of the exporter as a scrape of a rich

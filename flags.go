@@ -69,6 +69,8 @@ type settings struct {
 	stateFile stateFile
 
 	demo      bool
+	check     bool
+	format    string
 	logLevel  string
 	logFormat string
 }
@@ -150,6 +152,10 @@ func flags(app *kingpin.Application, env func(string) (string, bool)) *settings 
 
 	app.Flag("demo", "Run against a simulated NCP inside this process: no account and no keys needed.").
 		BoolVar(&s.demo)
+	app.Flag("check", "Do not serve, but ask each watched API once, look at the ledger and the other settings, and say what works and what to do about the rest. The exit code is 0 if all that will be watched works, else 1. Goes with all other flags, --demo too.").
+		BoolVar(&s.check)
+	app.Flag("format", "How --check says it: text, or json for machines. Goes with --check.").
+		Default(formatText).SetValue(check(&s.format, "format", oneOf(formatText, formatJSON), "text or json"))
 	app.Flag("log.level", "Only log messages of this level or above: debug, info, warn or error.").
 		Default("info").SetValue(check(&s.logLevel, "log.level", oneOf("debug", "info", "warn", "error"), "debug, info, warn or error"))
 	app.Flag("log.format", "Format of log messages: logfmt or json.").
@@ -160,6 +166,11 @@ func flags(app *kingpin.Application, env func(string) (string, bool)) *settings 
 const (
 	initialHistoryCount = "count"
 	initialHistorySkip  = "skip"
+)
+
+const (
+	formatText = "text"
+	formatJSON = "json"
 )
 
 func newApp(out io.Writer, terminate func(int)) *kingpin.Application {
@@ -202,12 +213,22 @@ func parse(app *kingpin.Application, s *settings, args []string, env func(string
 		return fmt.Errorf("--shard (or %s) is %d, but there are only --total-shards (or %s) %d: shards count from 0 (see --help)",
 			envar("shard"), s.shard, envar("total-shards"), s.totalShards)
 	}
-	if err := web.Validate(*s.web.WebConfigFile); err != nil {
-		oneLine := strings.Join(strings.Fields(err.Error()), " ") // YAML's errors are many
-		return fmt.Errorf("--web.config.file %q: %s", *s.web.WebConfigFile, oneLine)
+	if s.format != formatText && !s.check {
+		return fmt.Errorf("--format (or %s) is %q, but goes with --check only (see --help)", envar("format"), s.format)
+	}
+	if err := webConfigError(s); err != nil && !s.check { // --check reports it
+		return fmt.Errorf("--web.config.file %q: %w", *s.web.WebConfigFile, err)
 	}
 	slices.Sort(s.subjects)
 	s.subjects = slices.Compact(s.subjects)
+	return nil
+}
+
+// webConfigError says in one line what is wrong with --web.config.file.
+func webConfigError(s *settings) error {
+	if err := web.Validate(*s.web.WebConfigFile); err != nil {
+		return errors.New(strings.Join(strings.Fields(err.Error()), " ")) // YAML's errors are many lines
+	}
 	return nil
 }
 

@@ -87,7 +87,7 @@ func TestVariablesSetFlags(t *testing.T) {
 		"COLLECTOR_EXTERNAL_ACCESS": "false", "COLLECTOR_EXTERNAL_ACCESS_SUBJECT": "b\na\nb", "COLLECTOR_EXTERNAL_ACCESS_PAGE_SIZE": "1",
 		"COLLECTOR_EXTERNAL_ACCESS_INITIAL_HISTORY": "skip", "COLLECTOR_EXTERNAL_ACCESS_LATE_ARRIVAL": "2h", "COLLECTOR_EXTERNAL_ACCESS_SWEEP_INTERVAL": "1h",
 		"SHARD": "ncp-exporter-2", "TOTAL_SHARDS": "3", "SCRAPE_MAX_AGE": "30s",
-		"SCRAPE_TIMEOUT": "11s", "SCRAPE_TIMEOUT_OFFSET": "0s", "STATE_FILE": "l.db", "DEMO": "true", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
+		"SCRAPE_TIMEOUT": "11s", "SCRAPE_TIMEOUT_OFFSET": "0s", "STATE_FILE": "l.db", "DEMO": "true", "CHECK": "true", "FORMAT": "json", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
 	} {
 		t.Setenv("NCP_EXPORTER_"+name, value)
 	}
@@ -120,7 +120,7 @@ func TestVariablesSetFlags(t *testing.T) {
 		initialHistory: "skip", lateArrival: 2 * time.Hour, sweep: time.Hour, shard: 2, totalShards: 3, scrapeMaxAge: 30 * time.Second,
 		scrapeTimeout: 11 * time.Second, scrapeTimeoutOffset: 0,
 		stateFile: stateFile{path: "l.db", given: true},
-		demo:      true, logLevel: "debug", logFormat: "json",
+		demo:      true, check: true, format: "json", logLevel: "debug", logFormat: "json",
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{}, stateFile{})); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
@@ -213,6 +213,9 @@ func TestBadStart(t *testing.T) {
 		"telemetry path taken":    {args: []string{"--web.telemetry-path=/-/ready"}, want: []string{"--web.telemetry-path", "/metrics"}},
 		"telemetry path dots":     {args: []string{"--web.telemetry-path=/a/../b"}, want: []string{"--web.telemetry-path", "/metrics"}},
 		"telemetry path pattern":  {args: []string{"--web.telemetry-path=/{x}"}, want: []string{"--web.telemetry-path", "/metrics"}},
+		"format":                  {args: []string{"--check", "--format=xml"}, want: []string{"--format", "xml", "text or json"}},
+		"format without check":    {vars: env{"NCP_EXPORTER_FORMAT": "json"}, want: []string{"NCP_EXPORTER_FORMAT", "json", "--check"}},
+		"check without flags":     {args: []string{"--check", "--ncp.max-retries=-1"}, want: []string{"--ncp.max-retries", "0 to 100"}},
 		"log level":               {args: []string{"--log.level=loud"}, want: []string{"--log.level", "loud", "debug, info, warn or error"}},
 		"log level empty":         {args: []string{"--log.level="}, want: []string{"--log.level", "debug, info, warn or error"}},
 		"log format":              {vars: env{"NCP_EXPORTER_LOG_FORMAT": "xml"}, want: []string{"NCP_EXPORTER_LOG_FORMAT", "xml", "logfmt or json"}},

@@ -50,6 +50,9 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 		_, _ = fmt.Fprintf(stderr, "%s: error: %s\n", program, err)
 		return 1
 	}
+	if s.check {
+		return checkUp(ctx, s, env, stdout)
+	}
 	logger, slogger, err := newLogger(stderr, s.logLevel, s.logFormat)
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "%s: error: %s\n", program, err)
@@ -142,6 +145,17 @@ func limitMemory(logger log.Logger) {
 	}
 }
 
+// ledgerSite is where the histories in a ledger come from.
+func ledgerSite(s *settings, externalAccessURL string) string {
+	if s.demo {
+		return "demo" // its address is another each time
+	}
+	return strings.TrimRight(externalAccessURL, "/")
+}
+
+// inMemory says whether no ledger on disk is wanted.
+func inMemory(s *settings) bool { return s.demo && !s.stateFile.given || s.stateFile.path == "" }
+
 // openLedger opens the ledger on disk, or makes one in memory if none is wanted
 // or if the default file cannot be used.
 func openLedger(s *settings, site string, logger log.Logger) (*ledger.Ledger, error) {
@@ -149,7 +163,7 @@ func openLedger(s *settings, site string, logger log.Logger) (*ledger.Ledger, er
 		LateArrival:        s.lateArrival,
 		SkipInitialHistory: s.initialHistory == initialHistorySkip,
 		Now:                time.Now,
-		Site:               strings.TrimRight(site, "/"),
+		Site:               ledgerSite(s, site),
 		Kept: func(err error) {
 			if err != nil {
 				_ = level.Error(logger).Log("msg", "The ledger cannot be written: counting goes on in memory, and what is counted from now on is not safe until it can", "file", s.stateFile.path, "err", err)
@@ -158,10 +172,7 @@ func openLedger(s *settings, site string, logger log.Logger) (*ledger.Ledger, er
 			_ = level.Info(logger).Log("msg", "The ledger can be written again, and is complete", "file", s.stateFile.path)
 		},
 	}
-	if s.demo {
-		options.Site = "demo" // its address is another each time
-	}
-	if s.demo && !s.stateFile.given || s.stateFile.path == "" {
+	if inMemory(s) {
 		_ = level.Info(logger).Log("msg", "Counting in memory: counters begin anew with each start")
 		return ledger.New(options), nil
 	}

@@ -67,8 +67,15 @@ type Error struct {
 
 // Error is one line: the call, what came back, and what to do about it.
 func (e *Error) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s: ", e.API, e.Operation)
+	text := fmt.Sprintf("%s %s: ", e.API, e.Operation)
+	if facts := e.Facts(); facts != "" {
+		text += facts + ": "
+	}
+	return text + string(e.Reason)
+}
+
+// Facts is what came back, on one line; empty if that is no more than the reason.
+func (e *Error) Facts() string {
 	var facts []string
 	if e.Status != 0 {
 		facts = append(facts, fmt.Sprintf("HTTP %d", e.Status))
@@ -88,12 +95,7 @@ func (e *Error) Error() string {
 	if e.err != nil {
 		facts = append(facts, cleanText(e.err.Error(), maxMessage))
 	}
-	if len(facts) > 0 {
-		b.WriteString(strings.Join(facts, ", "))
-		b.WriteString(": ")
-	}
-	b.WriteString(string(e.Reason))
-	return b.String()
+	return strings.Join(facts, ", ")
 }
 
 // Unwrap gives the reason and the cause to errors.Is and errors.As.

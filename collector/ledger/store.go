@@ -103,15 +103,10 @@ func openFile(path, site string, now time.Time) (*file, error) {
 		f.begun = true
 		info, err = os.Stat(path)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, unusable(err)
-	case info.IsDir():
-		return nil, unusable(errors.New("it is a directory"))
-	case info.Mode().IsRegular() && info.Size() == 0:
-		return nil, &FileError{Path: path, Problem: ErrDamaged, err: errors.New("it is empty")}
 	}
-	if err := inspect(path, site, info.Size()); err != nil {
+	if err := inspectFile(path, site, info); err != nil {
 		return nil, err
 	}
 	if f.db, err = bolt.Open(path, 0o600, boltOptions()); err != nil {
@@ -260,6 +255,18 @@ func openError(path string, err error) error {
 	default: // not the system, but what the file holds
 		return &FileError{Path: path, Problem: ErrDamaged, err: err}
 	}
+}
+
+// inspectFile says what is wrong with the file that is found at the path of a
+// ledger.
+func inspectFile(path, site string, info os.FileInfo) error {
+	switch {
+	case info.IsDir():
+		return &FileError{Path: path, Problem: ErrUnusable, err: errors.New("it is a directory")}
+	case info.Mode().IsRegular() && info.Size() == 0:
+		return &FileError{Path: path, Problem: ErrDamaged, err: errors.New("it is empty")}
+	}
+	return inspect(path, site, info.Size())
 }
 
 // inspect reads all of an existing file without a right to write it, so that

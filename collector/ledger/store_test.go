@@ -251,6 +251,12 @@ func wantRefusal(t *testing.T, path string, options Options, before []byte, prob
 		t.Fatal("the file was opened")
 	}
 	checkRefusal(t, path, err, before, problems...)
+	if _, probed := Probe(path, options.Site); probed == nil || probed.Error() != err.Error() {
+		t.Errorf("Probe says %v, but Open %v", probed, err)
+	}
+	if before != nil && !bytes.Equal(before, mustRead(t, path)) {
+		t.Fatal("the refused file was changed by a probe")
+	}
 }
 
 func checkRefusal(t *testing.T, path string, err error, before []byte, problems ...FileProblem) {
