@@ -58,8 +58,8 @@ func (c *ExternalAccess) Subjects() []SubjectStatus {
 	all := make([]SubjectStatus, 0, len(c.watched))
 	for id, s := range c.watched {
 		status := SubjectStatus{ID: id, Refreshed: s.refreshed, Err: s.err}
-		if s.listed != nil {
-			status.X509Subject = labelValue(s.listed.X509Subject)
+		if len(s.infoLabels) > 0 {
+			status.X509Subject = s.infoLabels[2].GetValue()
 		}
 		status.Totals, status.Counted = c.ledger.Totals(id)
 		all = append(all, status)
