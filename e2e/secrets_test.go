@@ -204,6 +204,13 @@ func TestSecrets(t *testing.T) {
 					said := e.out.String()
 					g.check(t, "the log after "+name, said[logged:])
 					logged = len(said)
+					if source.name == "environment" && format == "logfmt" { // --check has formats of its own
+						for _, as := range []string{"text", "json"} {
+							c := start(t, source.env, binary, append([]string{"--check", "--format=" + as}, args...)...)
+							c.exit(t)
+							g.check(t, "--check as "+as+" after "+name, c.out.String())
+						}
+					}
 				}
 				looked("all faults")
 				g.set(nil)
