@@ -122,7 +122,7 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 		apis.metrics,
 		collector.NewStateMetrics(counts),
 		collector.NewShardMetrics(s.shard, s.totalShards),
-		versioncollector.NewCollector(program),
+		versioncollector.NewCollector(program, versioncollector.WithExtraConstLabels(prometheus.Labels{"build_date": version.BuildDate})),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}
