@@ -40,7 +40,7 @@ test: ## all unit tests, with the race detector
 
 .PHONY: e2e
 e2e: ## the built binary, a simulated NCP, a real Prometheus and Alertmanager; then rules
-	go test -tags e2e -count 1 -timeout 10m ./e2e/
+	go test -tags e2e -count 1 -timeout 10m -parallel 4 ./e2e/
 	$(MAKE) rules
 
 .PHONY: rules

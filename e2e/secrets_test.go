@@ -122,6 +122,7 @@ func onTheWire(answer func(accessKey, signature string) string) http.Handler {
 }
 
 func TestSecrets(t *testing.T) {
+	t.Parallel() // what hangs takes its time
 	secretKeys := theKeys()
 	ncp := ncptest.New(ncptest.Config{Keys: []ncptest.Key{secretKeys}})
 	// Unsigned as it is, what a redirect leads to must see no key.
