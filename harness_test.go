@@ -117,7 +117,9 @@ func simulate(t *testing.T, cfg ncptest.Config) *ncptest.Server {
 	at := time.Date(2024, 12, 12, 9, 0, 0, 0, time.UTC)
 	ncp.SetChanges(ncptest.Change{OrderID: "410", CertificateID: 55991, Status: ncptest.StatusOngoing})
 	ncp.PutSubject(ncptest.Subject{SubjectID: "subject-1", X509Subject: "CN=one", Enabled: true})
-	ncp.AddCredentials("subject-1", ncptest.NewCredential(at, "1", false), ncptest.NewCredential(at.Add(time.Minute), "2", true))
+	newest := ncptest.NewCredential(at.Add(time.Minute), "2", true)
+	newest.X509CertificateData = ncptest.NewCertificate(2, at, at.AddDate(1, 0, 0))
+	ncp.AddCredentials("subject-1", ncptest.NewCredential(at, "1", false), newest)
 	return ncp
 }
 

@@ -239,6 +239,10 @@ func furnish(n ncp) {
 	for i := range 250 { // over more than one page; every 25th failed
 		n.externalAccess.AddCredentials(busy, ncptest.NewCredential(at.Add(time.Duration(i)*time.Minute), "5"+strconv.Itoa(i), i%25 == 0))
 	}
+	newest := ncptest.NewCredential(at.Add(249*time.Minute), "99", false)
+	newest.X509CertificateData = ncptest.NewCertificate(99, at, at.AddDate(0, 3, 0))
+	n.externalAccess.RemoveCredentials(busy, func(c ncptest.Credential) bool { return c.SerialNumber == "5249" })
+	n.externalAccess.AddCredentials(busy, newest)
 	unknown := ncptest.NewCredential(at.Add(3*time.Hour), "63", false)
 	unknown.Failed = nil
 	n.externalAccess.AddCredentials(mixed,

@@ -331,7 +331,9 @@ func decodeFields(d *jsontext.Decoder, fields []field) (seen uint, length int, e
 			return 0, 0, err
 		}
 		seen |= 1 << i
-		length += len(value)
+		if _, reused := fields[i].into.(*held); !reused { // it takes no more room with each row
+			length += len(value)
+		}
 	}
 	_, err = d.ReadToken()
 	return seen, length, err

@@ -73,6 +73,9 @@ type Page[T any] struct {
 	Rows  []T
 	// Date is the server's clock when it answered; zero if it does not say.
 	Date time.Time
+	// Shown is the certificate of the newest row of a page of credentials; nil
+	// if no row has a time, and on other pages.
+	Shown *ShownCertificate
 }
 
 // SubjectsPage asks for one page of the subjects (GET /subjects). A first page
@@ -155,12 +158,7 @@ func decodePage[T any](resp *http.Response, body io.Reader, number, size int, ro
 	page.Date, _ = http.ParseTime(resp.Header.Get("Date"))
 	members, err := decodeObject(body, map[string]func(*jsontext.Decoder) error{
 		"content": func(d *jsontext.Decoder) error {
-			r, err := row(d, left)
-			if err != nil {
-				return err
-			}
-			page.Rows = append(page.Rows, r)
-			return nil
+			return row(d, left, &page)
 		},
 	})
 	if err != nil {
@@ -195,8 +193,8 @@ func decodePage[T any](resp *http.Response, body io.Reader, number, size int, ro
 	return page, nil
 }
 
-// A rowDecoder reads the rows of one page, one by one.
-type rowDecoder[T any] func(*jsontext.Decoder, *rowBudget) (T, error)
+// A rowDecoder reads the rows of one page, one by one, and adds them to it.
+type rowDecoder[T any] func(*jsontext.Decoder, *rowBudget, *Page[T]) error
 
 // decodeSubjects leaves the ID of a row empty if it could not be used: one such
 // row must not hide the others.
@@ -210,9 +208,9 @@ func decodeSubjects() rowDecoder[Subject] {
 		{"updateTime", &updateTime},
 		{"lastSeenTime", &lastSeenTime},
 	}
-	return func(d *jsontext.Decoder, left *rowBudget) (Subject, error) {
+	return func(d *jsontext.Decoder, left *rowBudget, page *Page[Subject]) error {
 		if err := decodeRow(d, fields, left); err != nil {
-			return Subject{}, err
+			return err
 		}
 		s := Subject{
 			X509Subject: string(x509Subject),
@@ -223,31 +221,46 @@ func decodeSubjects() rowDecoder[Subject] {
 		if UsableID(string(id)) {
 			s.ID = string(id)
 		}
-		return s, nil
+		page.Rows = append(page.Rows, s)
+		return nil
 	}
 }
 
-// decodeCredentials passes over the certificate of a row (x509CertificateData):
-// it is most of the answer's bytes. Who needs it makes it one more field.
+// decodeCredentials keeps one certificate of a page (x509CertificateData), that
+// of its newest row: they are most of the answer's bytes, and more of them than
+// one may have room for. A row that claims to be of the future is not the newest.
 func decodeCredentials() rowDecoder[Credential] {
 	var issuer, serialNumber, seenTime text
 	var failed flag
+	var certificate held
 	fields := []field{
 		{"issuer", &issuer},
 		{"serialNumber", &serialNumber},
 		{"failed", &failed},
 		{"seenTime", &seenTime},
+		{"x509CertificateData", &certificate},
 	}
-	return func(d *jsontext.Decoder, left *rowBudget) (Credential, error) {
+	return func(d *jsontext.Decoder, left *rowBudget, page *Page[Credential]) error {
 		if err := decodeRow(d, fields, left); err != nil {
-			return Credential{}, err
+			return err
 		}
-		return Credential{
+		row := Credential{
 			Issuer:       string(issuer),
 			SerialNumber: string(serialNumber),
 			Failed:       failed.pointer(),
 			SeenTime:     ParseTime(string(seenTime)),
-		}, nil
+		}
+		page.Rows = append(page.Rows, row)
+		future := !page.Date.IsZero() && row.SeenTime.After(page.Date.Add(maxClockOffset))
+		if row.SeenTime.IsZero() || future || page.Shown != nil && !row.SeenTime.After(page.Shown.SeenTime) {
+			return nil
+		}
+		if page.Shown == nil {
+			page.Shown = &ShownCertificate{}
+		}
+		page.Shown.SeenTime, page.Shown.SerialNumber = row.SeenTime, row.SerialNumber
+		page.Shown.raw, certificate = certificate, page.Shown.raw // the older one's room is for the next row's
+		return nil
 	}
 }
 
