@@ -133,6 +133,7 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 		_ = level.Info(logger).Log("msg", "Certificate Manager is not watched: shard 0 does it", "shard", s.shard)
 		s.certificateManager = false
 	}
+	s.trustAnchors = s.trustAnchors && s.externalAccess && s.shard == 0
 	if !s.certificateManager && !s.externalAccess {
 		return nil, errors.New("there is nothing to watch: --collector.certificate-manager and --collector.external-access are both off")
 	}
@@ -159,6 +160,9 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 			return nil, fmt.Errorf("%s: %w", ncpclient.APIExternalAccess, err)
 		}
 		a.metrics.Expect(ncpclient.APIExternalAccess, a.externalAccess.RateLimit, ncpclient.OpSubjects, ncpclient.OpCredentials)
+	}
+	if s.trustAnchors {
+		a.metrics.Expect(ncpclient.APIExternalAccess, a.externalAccess.RateLimit, ncpclient.OpTrustAnchors, ncpclient.OpCRLs)
 	}
 	return a, nil
 }

@@ -127,6 +127,7 @@ func describedNames() []string {
 		for _, c := range []prometheus.Collector{
 			collector.NewCertificateManager(nil, l, collector.CertificateManagerOptions{}),
 			collector.NewExternalAccess(log.NewNopLogger(), nil, l, collector.ExternalAccessOptions{}),
+			collector.NewTrustAnchors(nil, 1, time.Now),
 			collector.NewAPIMetrics(),
 			collector.NewStateMetrics(l),
 		} {

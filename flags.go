@@ -53,6 +53,7 @@ type settings struct {
 	window             time.Duration
 	perCertificate     bool
 
+	trustAnchors   bool
 	externalAccess bool
 	subjects       []string
 	pageSize       int
@@ -134,8 +135,10 @@ func flags(app *kingpin.Application, env func(string) (string, bool)) *settings 
 		oneOf(initialHistoryCount, initialHistorySkip), "count or skip"))
 	duration(app, "collector.external-access.late-arrival", "How much later than its seenTime a row may still appear and be counted.", "1h", &s.lateArrival, time.Second, ledger.MaxLateArrival)
 
+	app.Flag("collector.external-access.trust-anchors", "Watch when trust anchors and their CRLs run out.").
+		Default("true").BoolVar(&s.trustAnchors)
 	duration(app, "collector.external-access.sweep-interval", "0s = every scrape reads every subject. Otherwise one whose lastSeenTime and updateTime stand still is read again only this often; if such a read finds new rows, every subject is read from then on.", "0s", &s.sweep, 0, 30*24*time.Hour)
-	app.Flag("shard", "Which of the shards this exporter is, from 0: it takes the subjects whose hash falls on it; shard 0 also takes Certificate Manager. A name that ends in -N, such as the pod's of a StatefulSet, is shard N.").
+	app.Flag("shard", "Which of the shards this exporter is, from 0: it takes the subjects whose hash falls on it; shard 0 also takes Certificate Manager and the trust anchors. A name that ends in -N, such as the pod's of a StatefulSet, is shard N.").
 		Default("0").SetValue(check(&s.shard, "shard", parseShard, "a whole number from 0 to 999, or a name that ends in one, such as ncp-exporter-2"))
 	app.Flag("total-shards", "How many exporters share the subjects.").
 		Default("1").SetValue(check(&s.totalShards, "total-shards", between(1, maxShards), "a whole number from 1 to 1000"))

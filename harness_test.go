@@ -120,6 +120,9 @@ func simulate(t *testing.T, cfg ncptest.Config) *ncptest.Server {
 	newest := ncptest.NewCredential(at.Add(time.Minute), "2", true)
 	newest.X509CertificateData = ncptest.NewCertificate(2, at, at.AddDate(1, 0, 0))
 	ncp.AddCredentials("subject-1", ncptest.NewCredential(at, "1", false), newest)
+	ncp.SetTrustAnchors(ncptest.TrustAnchor{
+		ID: "anchor-1", Name: "ca", Enabled: true, NotAfter: "2034-12-31", CRLs: []ncptest.CRL{{Enabled: true, NextUpdate: "2025-01-01 00:00:00"}},
+	})
 	return ncp
 }
 
@@ -214,6 +217,7 @@ func success(collector string) string {
 const (
 	certificateManager = "certificate_manager"
 	externalAccess     = "external_access"
+	trustAnchors       = "external_access_trust_anchors"
 )
 
 // lines is a Writer whose lines can be waited for.

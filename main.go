@@ -111,6 +111,9 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 		})
 		all = append(all, page.subjects)
 	}
+	if s.trustAnchors {
+		all = append(all, collector.NewTrustAnchors(apis.externalAccess, s.maxConcurrency, time.Now))
+	}
 	exporter := collector.NewExporter(logger, collector.ExporterOptions{MaxAge: s.scrapeMaxAge, Now: time.Now}, all...)
 	defer exporter.Close()
 	page.exporter = exporter

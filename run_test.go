@@ -223,6 +223,33 @@ func TestSites(t *testing.T) {
 	}
 }
 
+// TestTrustAnchorsAreOptional wants no call for them where they are not wanted.
+func TestTrustAnchorsAreOptional(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		on   string
+	}{
+		"by default":      {nil, "1"},
+		"off":             {[]string{"--no-collector.external-access.trust-anchors"}, ""},
+		"another shard":   {[]string{"--shard=1", "--total-shards=2"}, ""},
+		"shard 0":         {[]string{"--shard=0", "--total-shards=2"}, "1"},
+		"nothing of them": {[]string{"--no-collector.external-access"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ncp := simulate(t, ncptest.Config{})
+			s := watch(t, ncp, test.args...).scrape()
+			s.want(t, success(trustAnchors), test.on)
+			calls := ncp.Count(ncptest.TrustAnchors) + ncp.Count(ncptest.CRLs)
+			if want := map[string]int{"1": 2, "": 0}[test.on]; calls != want {
+				t.Errorf("%d calls, want %d", calls, want)
+			}
+			if (s["ncp_external_access_trust_anchor_enabled{name=\"ca\",trust_anchor_id=\"anchor-1\"}"] != "") != (test.on != "") {
+				t.Error("it shows trust anchors where it should not, or none where it should")
+			}
+		})
+	}
+}
+
 // TestSiteWithoutCertificateManager scrapes where recentChanges does not exist.
 func TestSiteWithoutCertificateManager(t *testing.T) {
 	ncp := simulate(t, ncptest.Config{})

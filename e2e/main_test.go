@@ -228,6 +228,10 @@ func furnish(n ncp) {
 		ncptest.Change{OrderID: "414", CertificateID: 9007199254740993, Status: "Revoked"},
 		ncptest.Change{OrderID: "415", CertificateID: 56003, Status: ""},
 	)
+	n.externalAccess.SetTrustAnchors(
+		ncptest.TrustAnchor{ID: "anchor-1", Name: "issuing \"CA\"", Enabled: true, NotAfter: "2034-12-31T18:09:05.705+09:00", CRLs: []ncptest.CRL{{Enabled: true, NextUpdate: "2025-01-01"}}},
+		ncptest.TrustAnchor{ID: "anchor-2", Name: "발급", NotAfter: "some day"},
+	)
 	const busy, mixed, disabled, broken, odd = "0a1b2c3d-busy", "1a1b2c3d-mixed", "2a1b2c3d-disabled", "3a1b2c3d-broken", "4a1b2c3d-odd"
 	n.externalAccess.PutSubject(ncptest.Subject{SubjectID: busy, X509Subject: "CN=busy, OU=Platform, C=KR", Enabled: true, LastSeenTime: "2024-12-12T18:09:05.705+09:00"})
 	n.externalAccess.PutSubject(ncptest.Subject{SubjectID: mixed, X509Subject: "CN=mixed", Enabled: true, LastSeenTime: "2024-12-13T09:00:00Z"})

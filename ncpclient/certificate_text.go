@@ -114,6 +114,9 @@ func (c *tbsCertificate) validity() Validity {
 
 // certificatesIn are the certificates of a text, in its order.
 func certificatesIn(s string) []*tbsCertificate {
+	if len(s) > maxCertificateData {
+		return nil
+	}
 	var chain []*tbsCertificate
 	for _, der := range derIn(s, "CERTIFICATE") {
 		for len(der) > 0 && len(chain) < maxChain { // DER may follow DER too
@@ -143,9 +146,6 @@ var pemBlock = regexp.MustCompile(`(?s)-----BEGIN ([A-Z0-9 ]+)-----(.*?)(?:-----
 // derIn are the DER values of a text: those of its PEM blocks whose type ends
 // with kind or, if it is no PEM, of the text itself.
 func derIn(s, kind string) [][]byte {
-	if len(s) > maxCertificateData {
-		return nil
-	}
 	if plain, err := url.PathUnescape(s); err == nil {
 		s = plain // as proxies hand it on in a header
 	}
@@ -196,4 +196,29 @@ func sameSerial(serial *big.Int, says string) bool {
 	}
 	hex := strings.TrimLeft(strings.NewReplacer(":", "", " ", "", "0x", "").Replace(says), "0")
 	return says == decimal || hex != "" && hex == serial.Text(16)
+}
+
+// tbsCertList is the part of a CRL that is needed here.
+type tbsCertList struct {
+	Version    int `asn1:"optional,default:0"`
+	Algorithm  asn1.RawValue
+	Issuer     asn1.RawValue
+	ThisUpdate time.Time
+	NextUpdate time.Time `asn1:"optional"`
+}
+
+// nextUpdateIn reads when the next CRL is due from a text, PEM or base64 DER;
+// zero if there is no CRL that tells.
+func nextUpdateIn(s string) time.Time {
+	for _, der := range derIn(s, "CRL") {
+		var outer struct{ TBS asn1.RawValue }
+		var list tbsCertList
+		if _, err := asn1.Unmarshal(der, &outer); err != nil {
+			continue
+		}
+		if _, err := asn1.Unmarshal(outer.TBS.FullBytes, &list); err == nil && list.NextUpdate.After(list.ThisUpdate) {
+			return plausible(list.NextUpdate, maxDateYear)
+		}
+	}
+	return time.Time{}
 }

@@ -25,6 +25,8 @@ const (
 	OpRecentChanges Operation = "recentChanges"
 	OpSubjects      Operation = "subjects"
 	OpCredentials   Operation = "credentials"
+	OpTrustAnchors  Operation = "trustAnchors"
+	OpCRLs          Operation = "crls"
 )
 
 // Config is what a client of one API needs. Only BaseURL and Credentials have

@@ -80,6 +80,7 @@ type account struct {
 	changes  []Change
 	subjects map[string]*subject
 	listed   []*subject // in the order in which they were put
+	anchors  []TrustAnchor
 }
 
 type subject struct {

@@ -78,6 +78,7 @@ func NewDemo(cfg Config) *Demo {
 	d.orders = newChance(cfg.Seed, "orders")
 	d.castWorkloads(cfg.Seed)
 	d.castCertificates()
+	d.castAnchors()
 	d.Advance(d.start)
 	return d
 }
@@ -244,6 +245,17 @@ func (d *Demo) castCertificates() {
 	at(-2*time.Minute, 4*time.Minute, StatusNormal)
 	at(-time.Minute, 5*time.Minute, StatusNormal)
 	d.nextOrder = d.start.Add(demoOrderInterval)
+}
+
+// castAnchors makes the authorities that the workloads' certificates come from:
+// one of them runs out soon.
+func (d *Demo) castAnchors() {
+	day := func(days int) string { return FormatTime(d.start.AddDate(0, 0, days)) }
+	d.SetTrustAnchors(
+		TrustAnchor{ID: "5b0c2f6e-0a51-4c7b-9a43-a1f0c9d84e11", Name: "issuing-ca-g2", Enabled: true, NotAfter: day(9 * 365), CRLs: []CRL{{Enabled: true, NextUpdate: day(6)}}},
+		TrustAnchor{ID: "8e6d1a37-52d8-4f0e-b6c5-2c7be0f3a902", Name: "partner-ca", Enabled: true, NotAfter: day(24)},
+		TrustAnchor{ID: "c3f91b74-7d2a-4e65-8f18-90d4ab6e5c33", Name: "issuing-ca-g1", NotAfter: day(-40)},
+	)
 }
 
 // order adds an order of n certificates.

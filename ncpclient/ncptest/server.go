@@ -49,6 +49,8 @@ const (
 	RecentChanges Operation = "recentChanges"
 	Subjects      Operation = "subjects"
 	Credentials   Operation = "credentials"
+	TrustAnchors  Operation = "trustAnchors"
+	CRLs          Operation = "crls"
 )
 
 // Order is the order of the rows in a subject's history. The real one is not
@@ -141,6 +143,7 @@ func (c *Config) lies(op Operation) bool {
 type Request struct {
 	Op        Operation
 	SubjectID string // of Credentials
+	AnchorID  string // of CRLs
 	Page      int    // as asked for; -1 if it was no number
 	Size      int    // as asked for, 20 if absent; -1 if it was no number
 	N         int    // counts the requests of this operation, from 1
