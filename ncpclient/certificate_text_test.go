@@ -150,7 +150,7 @@ func TestTheNewestCertificateOfAPage(t *testing.T) {
 		"no row":       `1,null,"x",` + row(9, 3, ""),
 	} {
 		resp := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Date": {"Thu, 12 Dec 2024 09:10:00 GMT"}}}
-		page, err := decodePage(resp, strings.NewReader(rowsOf(rows)), 0, 20, decodeCredentials())
+		page, err := decodePageNamed(externalAccessNames(), resp, strings.NewReader(rowsOf(rows)), 0, 20, decodeCredentials())
 		if err != nil || page.Shown == nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -162,12 +162,12 @@ func TestTheNewestCertificateOfAPage(t *testing.T) {
 	}
 	resp := &http.Response{StatusCode: http.StatusOK}
 	for _, rows := range []string{"", "1", `{"x509CertificateData":"x"}`, `{"seenTime":"x"}`} {
-		if page, err := decodePage(resp, strings.NewReader(`{"totalElements":0,"content":[`+rows+`]}`), 1, 20, decodeCredentials()); err != nil || page.Shown != nil {
+		if page, err := decodePageNamed(externalAccessNames(), resp, strings.NewReader(`{"totalElements":0,"content":[`+rows+`]}`), 1, 20, decodeCredentials()); err != nil || page.Shown != nil {
 			t.Errorf("%s: %v, %v", rows, page.Shown, err)
 		}
 	}
 	for _, cert := range []string{`null`, `1`, `{}`, `[]`, `""`, `"\ud800"`, `"` + strings.Repeat("A", 200_000) + `"`} {
-		page, err := decodePage(resp, strings.NewReader(rowsOf(`{"seenTime":"2024-12-12T18:09:05Z","x509CertificateData":`+cert+`}`)), 0, 20, decodeCredentials())
+		page, err := decodePageNamed(externalAccessNames(), resp, strings.NewReader(rowsOf(`{"seenTime":"2024-12-12T18:09:05Z","x509CertificateData":`+cert+`}`)), 0, 20, decodeCredentials())
 		if err != nil || page.Shown == nil {
 			t.Errorf("%.40s: %v", cert, err)
 			continue
@@ -182,7 +182,7 @@ func TestTheNewestCertificateOfAPage(t *testing.T) {
 func TestAPageHoldsOneCertificate(t *testing.T) {
 	t.Parallel()
 	page := bytes.ReplaceAll(certificatePage(1000), []byte(strings.Repeat("M", 64)), []byte(strings.Repeat("M", 2000)))
-	got, err := decodePage(&http.Response{StatusCode: http.StatusOK}, bytes.NewReader(page), 0, 1000, decodeCredentials())
+	got, err := decodePageNamed(externalAccessNames(), &http.Response{StatusCode: http.StatusOK}, bytes.NewReader(page), 0, 1000, decodeCredentials())
 	if err != nil || len(got.Rows) != 1000 || cap(got.Shown.raw) > 2*maxCertificateData {
 		t.Errorf("%d rows, %d bytes, %v", len(got.Rows), cap(got.Shown.raw), err)
 	}

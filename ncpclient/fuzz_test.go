@@ -145,9 +145,9 @@ func FuzzDecodePage(f *testing.F) {
 				t.Fatalf("not JSON, and yet taken: %q", body)
 			}
 		}
-		credentials, err := decodePage(resp, bytes.NewReader(body), number, size, decodeCredentials())
+		credentials, err := decodePageNamed(externalAccessNames(), resp, bytes.NewReader(body), number, size, decodeCredentials())
 		check(len(credentials.Rows), Page[struct{}]{Number: credentials.Number, Size: credentials.Size, Total: credentials.Total}, err)
-		subjects, err := decodePage(resp, bytes.NewReader(body), number, size, decodeSubjects())
+		subjects, err := decodePageNamed(externalAccessNames(), resp, bytes.NewReader(body), number, size, decodeSubjects())
 		check(len(subjects.Rows), Page[struct{}]{Number: subjects.Number, Size: subjects.Size, Total: subjects.Total}, err)
 		for _, s := range subjects.Rows {
 			if s.ID != "" && !UsableID(s.ID) {

@@ -26,7 +26,7 @@ func TestLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	for body, want := range map[string][]TrustAnchor{
-		`[]`: nil, `null`: nil, ` [ ] `: nil, `{"content":[]}`: nil, `{"content":null}`: nil, `{"returnCode":"0","content":[]}`: nil,
+		`[]`: nil, `null`: nil, `{"content":[]}`: nil, `{"content":null}`: nil, `{"returnCode":"0","content":[]}`: nil,
 		`[` + row + `]`: {anchor},
 		`{"totalElements":1,"content":[` + row + `]}`:                         {anchor},
 		`[null,1,"x",[],[{}],{},{"source":[]},{"source":{"sourceData":"x"}}]`: {{}, {}, {}, {}, {}, {}, {}, {}},
