@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/go-kit/log"
@@ -20,7 +21,7 @@ import (
 
 // source is the NCP that is watched: the real one, or the simulated one.
 type source struct {
-	certificateManagerURL string // empty if this site has no recentChanges
+	certificateManagerURL string
 	externalAccessURL     string
 	// keys gives the keys of an API, whose own profile comes first.
 	keys  func(profile string) (ncpclient.Credentials, error)
@@ -40,14 +41,14 @@ func newSource(ctx context.Context, s *settings, env func(string) (string, bool)
 	}, nil
 }
 
-// siteURLs are the base URLs of a site. recentChanges exists in version 2 of
-// Certificate Manager only, which gov and fin do not have.
+// siteURLs are the base URLs of a site. Version 2 of Certificate Manager exists on
+// the public one only.
 func siteURLs(site string) (certificateManager, externalAccess string) {
 	switch site {
 	case "gov":
-		return "", "https://externalaccess.apigw.gov-ntruss.com/api/v1"
+		return "https://certificatemanager.apigw.gov-ntruss.com/api/v1", "https://externalaccess.apigw.gov-ntruss.com/api/v1"
 	case "fin":
-		return "", "https://externalaccess.apigw.fin-ntruss.com/api/v1"
+		return "https://certificatemanager.apigw.fin-ntruss.com/api/v1", "https://externalaccess.apigw.fin-ntruss.com/api/v1"
 	default:
 		return "https://certificatemanager.apigw.ntruss.com/api/v2", "https://externalaccess.apigw.ntruss.com/api/v1"
 	}
@@ -123,9 +124,10 @@ type apis struct {
 
 func (a *apis) close() { a.transport.CloseIdleConnections() }
 
-// connect makes the clients. It sends nothing to NCP yet.
-func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
-	if s.certificateManager && from.certificateManagerURL == "" {
+// narrow switches off what this site does not have, and what is left to shard 0.
+func narrow(s *settings, from *source, logger log.Logger) error {
+	// recentChanges exists in version 2 only.
+	if s.certificateManager && strings.HasSuffix(strings.TrimRight(from.certificateManagerURL, "/"), "/v1") {
 		_ = level.Info(logger).Log("msg", "Certificate Manager is not watched: this site has no recentChanges; give --ncp.certificate-manager.url if yours has", "site", s.site)
 		s.certificateManager = false
 	}
@@ -133,15 +135,24 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 		_ = level.Info(logger).Log("msg", "Certificate Manager is not watched: shard 0 does it", "shard", s.shard)
 		s.certificateManager = false
 	}
+	s.inventory = s.inventory && s.shard == 0
 	s.trustAnchors = s.trustAnchors && s.externalAccess && s.shard == 0
-	if !s.certificateManager && !s.externalAccess {
-		return nil, errors.New("there is nothing to watch: --collector.certificate-manager and --collector.external-access are both off")
+	if !s.certificateManager && !s.externalAccess && !s.inventory {
+		return errors.New("there is nothing to watch: --collector.certificate-manager and --collector.external-access are both off")
+	}
+	return nil
+}
+
+// connect makes the clients. It sends nothing to NCP yet.
+func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
+	if err := narrow(s, from, logger); err != nil {
+		return nil, err
 	}
 	a := &apis{
 		metrics:   collector.NewAPIMetrics(),
 		transport: ncpclient.NewTransport(s.maxConcurrency, http.ProxyFromEnvironment),
 	}
-	if s.certificateManager {
+	if s.certificateManager || s.inventory {
 		config, err := a.config(s, from, logger, ncpclient.APICertificateManager, from.certificateManagerURL, s.certificateManagerProfile)
 		if err != nil {
 			return nil, err
@@ -149,7 +160,12 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 		if a.certificateManager, err = ncpclient.NewCertificateManager(config); err != nil {
 			return nil, fmt.Errorf("%s: %w", ncpclient.APICertificateManager, err)
 		}
+	}
+	if s.certificateManager {
 		a.metrics.Expect(ncpclient.APICertificateManager, a.certificateManager.RateLimit, ncpclient.OpRecentChanges)
+	}
+	if s.inventory {
+		a.metrics.Expect(ncpclient.APICertificateManager, a.certificateManager.RateLimit, ncpclient.OpCertificates)
 	}
 	if s.externalAccess {
 		config, err := a.config(s, from, logger, ncpclient.APIExternalAccess, from.externalAccessURL, s.externalAccessProfile)

@@ -91,7 +91,7 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 		return err
 	}
 	var all []collector.Collector
-	if apis.certificateManager != nil {
+	if s.certificateManager {
 		page.certificates = collector.NewCertificateManager(apis.certificateManager, counts, collector.CertificateManagerOptions{
 			Window:         s.window,
 			PerCertificate: s.perCertificate,
@@ -110,6 +110,9 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 			Now:         time.Now,
 		})
 		all = append(all, page.subjects)
+	}
+	if s.inventory {
+		all = append(all, collector.NewCertificateInventory(apis.certificateManager, time.Now))
 	}
 	if s.trustAnchors {
 		all = append(all, collector.NewTrustAnchors(apis.externalAccess, s.maxConcurrency, time.Now))

@@ -250,6 +250,39 @@ func TestTrustAnchorsAreOptional(t *testing.T) {
 	}
 }
 
+// TestInventoryIsAskedFor wants no call for it unless it is wanted.
+func TestInventoryIsAskedFor(t *testing.T) {
+	const flag = "--collector.certificate-inventory"
+	for name, test := range map[string]struct {
+		args []string
+		on   string
+	}{
+		"by default":    {nil, ""},
+		"on":            {[]string{flag}, "1"},
+		"another shard": {[]string{flag, "--shard=1", "--total-shards=2"}, ""},
+		"alone":         {[]string{flag, "--no-collector.certificate-manager", "--no-collector.external-access"}, "1"},
+		"version 1":     {[]string{flag, "--ncp.site=gov"}, "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ncp := simulate(t, ncptest.Config{})
+			url := ncp.CertificateManagerURL()
+			if name == "version 1" {
+				url = ncp.URL() + "/api/v1"
+			}
+			s := launch(t, demoKeys(), append(test.args, "--ncp.certificate-manager.url="+url, "--ncp.external-access.url="+ncp.ExternalAccessURL())...).scrape()
+			s.want(t, success(inventory), test.on)
+			if got, want := ncp.Count(ncptest.Certificates), len(test.on); got != want {
+				t.Errorf("%d calls, want %d", got, want)
+			}
+			const series = `ncp_certificate_manager_certificate_not_after_timestamp_seconds{certificate_id="41207",common_name="www.example.com",name="www"}`
+			s.want(t, series, map[string]string{"1": "1.7671392e+09", "": ""}[test.on])
+			if name == "version 1" {
+				s.want(t, success(certificateManager), "")
+			}
+		})
+	}
+}
+
 // TestSiteWithoutCertificateManager scrapes where recentChanges does not exist.
 func TestSiteWithoutCertificateManager(t *testing.T) {
 	ncp := simulate(t, ncptest.Config{})

@@ -124,7 +124,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 		}),
 	}
 	if o.expiry {
-		all = append(all, NewTrustAnchors(ea, o.concurrency, o.now))
+		all = append(all, NewCertificateInventory(cm, o.now), NewTrustAnchors(ea, o.concurrency, o.now))
 	}
 	w.exporter = NewExporter(logger, ExporterOptions{MaxAge: o.maxAge, Now: o.now}, all...)
 	t.Cleanup(w.exporter.Close)

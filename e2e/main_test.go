@@ -228,6 +228,13 @@ func furnish(n ncp) {
 		ncptest.Change{OrderID: "414", CertificateID: 9007199254740993, Status: "Revoked"},
 		ncptest.Change{OrderID: "415", CertificateID: 56003, Status: ""},
 	)
+	n.certificateManager.SetCertificates(
+		ncptest.Certificate{No: 41207, Name: "www", CommonName: "www.example.com", StatusCode: "1", NotAfter: "2025-12-31 09:00:00", Used: []string{"lb-1"}},
+		ncptest.Certificate{No: 9007199254740993, Name: "상점", CommonName: "*.shop.example.com", StatusCode: "2", NotAfter: "2025-12-31T09:00:00.000+0900"},
+		ncptest.Certificate{No: 40011, StatusCode: "-2", NotAfter: "1767139200000"},
+		ncptest.Certificate{No: 40012, StatusCode: "-6", NotAfter: "2020-01-01"},
+		ncptest.Certificate{No: 40013, StatusCode: "7", NotAfter: "31 December"},
+	)
 	n.externalAccess.SetTrustAnchors(
 		ncptest.TrustAnchor{ID: "anchor-1", Name: "issuing \"CA\"", Enabled: true, NotAfter: "2034-12-31T18:09:05.705+09:00", CRLs: []ncptest.CRL{{Enabled: true, NextUpdate: "2025-01-01"}}},
 		ncptest.TrustAnchor{ID: "anchor-2", Name: "발급", NotAfter: "some day"},

@@ -27,6 +27,7 @@ const (
 	OpCredentials   Operation = "credentials"
 	OpTrustAnchors  Operation = "trustAnchors"
 	OpCRLs          Operation = "crls"
+	OpCertificates  Operation = "certificates"
 )
 
 // Config is what a client of one API needs. Only BaseURL and Credentials have

@@ -1,6 +1,7 @@
 package ncptest
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -55,16 +56,13 @@ func (ex *exchange) list(w http.ResponseWriter, r *http.Request) {
 			rows = append(rows, crl.row())
 		}
 	}
-	ex.send(w, func(b []byte) []byte {
-		b = append(b, '[')
-		for i, row := range rows {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = append(b, row...)
-		}
-		return append(b, ']')
-	})
+	ex.send(w, func(b []byte) []byte { return appendArray(b, rows) })
+}
+
+func appendArray(b []byte, rows [][]byte) []byte {
+	b = append(b, '[')
+	b = append(b, bytes.Join(rows, []byte{','})...)
+	return append(b, ']')
 }
 
 func (a *TrustAnchor) row() []byte {

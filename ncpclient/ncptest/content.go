@@ -81,6 +81,8 @@ type account struct {
 	subjects map[string]*subject
 	listed   []*subject // in the order in which they were put
 	anchors  []TrustAnchor
+
+	certificates []Certificate
 }
 
 type subject struct {

@@ -79,6 +79,7 @@ func NewDemo(cfg Config) *Demo {
 	d.castWorkloads(cfg.Seed)
 	d.castCertificates()
 	d.castAnchors()
+	d.castInventory()
 	d.Advance(d.start)
 	return d
 }
@@ -255,6 +256,20 @@ func (d *Demo) castAnchors() {
 		TrustAnchor{ID: "5b0c2f6e-0a51-4c7b-9a43-a1f0c9d84e11", Name: "issuing-ca-g2", Enabled: true, NotAfter: day(9 * 365), CRLs: []CRL{{Enabled: true, NextUpdate: day(6)}}},
 		TrustAnchor{ID: "8e6d1a37-52d8-4f0e-b6c5-2c7be0f3a902", Name: "partner-ca", Enabled: true, NotAfter: day(24)},
 		TrustAnchor{ID: "c3f91b74-7d2a-4e65-8f18-90d4ab6e5c33", Name: "issuing-ca-g1", NotAfter: day(-40)},
+	)
+}
+
+// castInventory makes the certificates that the account has: one in use runs out
+// soon, one has, and one that nobody uses will.
+func (d *Demo) castInventory() {
+	day := func(days int) string { return d.start.In(kst()).AddDate(0, 0, days).Format("2006-01-02 15:04:05") }
+	d.SetCertificates(
+		Certificate{No: 41207, Name: "www", CommonName: "www.example.com", StatusCode: "1", NotAfter: day(211), Used: []string{"lb-1", "lb-2"}},
+		Certificate{No: 41533, Name: "api", CommonName: "api.example.com", StatusCode: "1", NotAfter: day(19), Used: []string{"lb-1"}},
+		Certificate{No: 40011, Name: "old-shop", CommonName: "shop.example.com", StatusCode: "-2", NotAfter: day(-12)},
+		Certificate{No: 41918, Name: "staging", CommonName: "*.staging.example.com", StatusCode: "2", NotAfter: day(27)},
+		Certificate{No: 42002, Name: "cdn", CommonName: "cdn.example.com", StatusCode: "3", NotAfter: day(95), Used: []string{"edge-7"}},
+		Certificate{No: 42110, Name: "partners", CommonName: "partners.example.com", StatusCode: "0"},
 	)
 }
 

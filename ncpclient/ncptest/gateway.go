@@ -165,6 +165,7 @@ type route struct {
 	op         Operation
 	subjectID  string
 	anchorID   string
+	paged      bool // of Certificates: version 2
 	query      url.Values
 	page, size int // -1: not a number
 }
@@ -178,6 +179,12 @@ func parseRoute(r *http.Request) route {
 	switch path {
 	case certificateManagerPath + "/certificate/recentChanges":
 		rt.op = RecentChanges
+	case certificateManagerPath + "/certificate/certificates":
+		rt.op, rt.paged = Certificates, true
+		rt.page = number(rt.query, "page", -1)
+		rt.size = number(rt.query, "pageSize", defaultPageSize)
+	case externalAccessPath + "/certificates": // version 1 of Certificate Manager
+		rt.op = Certificates
 	case externalAccessPath + "/subjects":
 		rt.op = Subjects
 	case externalAccessPath + "/trust-anchors":
@@ -257,6 +264,12 @@ func (ex *exchange) answer(w http.ResponseWriter, r *http.Request) {
 		ex.recentChanges(w, r)
 	case Subjects, Credentials:
 		ex.page(w, r)
+	case Certificates:
+		if key.SubAccount && ex.route.paged {
+			EmptyForbidden().ServeHTTP(w, r)
+			return
+		}
+		ex.certificates(w, r)
 	case TrustAnchors, CRLs:
 		ex.list(w, r)
 	}

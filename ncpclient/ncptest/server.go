@@ -51,6 +51,7 @@ const (
 	Credentials   Operation = "credentials"
 	TrustAnchors  Operation = "trustAnchors"
 	CRLs          Operation = "crls"
+	Certificates  Operation = "certificates"
 )
 
 // Order is the order of the rows in a subject's history. The real one is not
@@ -105,6 +106,9 @@ type Config struct {
 	MaxPageSize int
 	// RefusePageSizeAbove answers a larger size with HTTP 400. 0 is off.
 	RefusePageSizeAbove int
+	// CertificatePagesFrom is the number of the first page of certificates: no
+	// document tells whether it is 0 or 1.
+	CertificatePagesFrom int
 	// Latency passes before each answer, faults included.
 	Latency time.Duration
 	// RateLimit is requests a second over all operations, in real time; beyond it
