@@ -183,6 +183,8 @@ func (c *checkup) examineCollectors() finding {
 		f.Detail = "certificate_manager is watched, external_access is not (--no-collector.external-access)"
 	case c.externalAccess:
 		f.Detail = "external_access is watched, certificate_manager is not (" + why + ")"
+	case c.inventory && c.shard == 0:
+		f.Detail = "only the certificate inventory is watched, which is not asked here"
 	default:
 		return failed(f.Name, f.What, errNothingToWatch.Error(), "switch one of them on, with its URL if this site has none")
 	}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/go-kit/log"
@@ -21,7 +22,7 @@ import (
 
 // source is the NCP that is watched: the real one, or the simulated one.
 type source struct {
-	certificateManagerURL string // empty if this site has no recentChanges
+	certificateManagerURL string
 	externalAccessURL     string
 	// keys gives the keys of an API, whose own profile comes first.
 	keys  func(profile string) (ncpclient.Credentials, error)
@@ -41,14 +42,14 @@ func newSource(ctx context.Context, s *settings, env func(string) (string, bool)
 	}, nil
 }
 
-// siteURLs are the base URLs of a site. recentChanges exists in version 2 of
-// Certificate Manager only, which gov and fin do not have.
+// siteURLs are the base URLs of a site. Version 2 of Certificate Manager exists on
+// the public one only.
 func siteURLs(site string) (certificateManager, externalAccess string) {
 	switch site {
 	case "gov":
-		return "", "https://externalaccess.apigw.gov-ntruss.com/api/v1"
+		return "https://certificatemanager.apigw.gov-ntruss.com/api/v1", "https://externalaccess.apigw.gov-ntruss.com/api/v1"
 	case "fin":
-		return "", "https://externalaccess.apigw.fin-ntruss.com/api/v1"
+		return "https://certificatemanager.apigw.fin-ntruss.com/api/v1", "https://externalaccess.apigw.fin-ntruss.com/api/v1"
 	default:
 		return "https://certificatemanager.apigw.ntruss.com/api/v2", "https://externalaccess.apigw.ntruss.com/api/v1"
 	}
@@ -130,7 +131,7 @@ var errNothingToWatch = errors.New("there is nothing to watch: --collector.certi
 // whatever the flag wants; "" if it can.
 func withoutCertificateManager(s *settings, from *source) string {
 	switch {
-	case from.certificateManagerURL == "":
+	case strings.HasSuffix(strings.TrimRight(from.certificateManagerURL, "/"), "/v1"): // recentChanges exists in version 2 only
 		return "this site has no recentChanges; give --ncp.certificate-manager.url if yours has"
 	case s.shard > 0:
 		return "shard 0 does it"
@@ -163,8 +164,8 @@ func usableProxy(proxy *url.URL, err error) (*url.URL, error) {
 	return proxy, err
 }
 
-// connect makes the clients. It sends nothing to NCP yet.
-func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
+// narrow switches off what this site does not have, and what is left to shard 0.
+func narrow(s *settings, from *source, logger log.Logger) error {
 	if why := withoutCertificateManager(s, from); s.certificateManager && why != "" {
 		about := []any{"msg", "Certificate Manager is not watched: " + why, "site", s.site}
 		if s.shard > 0 {
@@ -173,11 +174,21 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 		_ = level.Info(logger).Log(about...)
 		s.certificateManager = false
 	}
-	if !s.certificateManager && !s.externalAccess {
-		return nil, errNothingToWatch
+	s.inventory = s.inventory && s.shard == 0
+	s.trustAnchors = s.trustAnchors && s.externalAccess && s.shard == 0
+	if !s.certificateManager && !s.externalAccess && !s.inventory {
+		return errNothingToWatch
+	}
+	return nil
+}
+
+// connect makes the clients. It sends nothing to NCP yet.
+func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
+	if err := narrow(s, from, logger); err != nil {
+		return nil, err
 	}
 	a := newAPIs(s)
-	if s.certificateManager {
+	if s.certificateManager || s.inventory {
 		config, err := a.config(s, from, logger, ncpclient.APICertificateManager, from.certificateManagerURL, s.certificateManagerProfile)
 		if err != nil {
 			return nil, err
@@ -185,7 +196,12 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 		if a.certificateManager, err = ncpclient.NewCertificateManager(config); err != nil {
 			return nil, fmt.Errorf("%s: %w", ncpclient.APICertificateManager, err)
 		}
+	}
+	if s.certificateManager {
 		a.metrics.Expect(ncpclient.APICertificateManager, a.certificateManager.RateLimit, ncpclient.OpRecentChanges)
+	}
+	if s.inventory {
+		a.metrics.Expect(ncpclient.APICertificateManager, a.certificateManager.RateLimit, ncpclient.OpCertificates)
 	}
 	if s.externalAccess {
 		config, err := a.config(s, from, logger, ncpclient.APIExternalAccess, from.externalAccessURL, s.externalAccessProfile)
@@ -196,6 +212,9 @@ func connect(s *settings, from *source, logger log.Logger) (*apis, error) {
 			return nil, fmt.Errorf("%s: %w", ncpclient.APIExternalAccess, err)
 		}
 		a.metrics.Expect(ncpclient.APIExternalAccess, a.externalAccess.RateLimit, ncpclient.OpSubjects, ncpclient.OpCredentials)
+	}
+	if s.trustAnchors {
+		a.metrics.Expect(ncpclient.APIExternalAccess, a.externalAccess.RateLimit, ncpclient.OpTrustAnchors, ncpclient.OpCRLs)
 	}
 	return a, nil
 }

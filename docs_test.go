@@ -104,7 +104,7 @@ func demoCheck(t *testing.T) string {
 // account shows them.
 func documentedFamilies(t *testing.T) []*dto.MetricFamily {
 	t.Helper()
-	a := watch(t, simulate(t, ncptest.Config{})).get("/metrics")
+	a := watch(t, simulate(t, ncptest.Config{}), "--collector.certificate-inventory").get("/metrics")
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	all, err := parser.TextToMetricFamilies(strings.NewReader(a.body))
 	if err != nil {
@@ -138,6 +138,8 @@ func describedNames() []string {
 		for _, c := range []prometheus.Collector{
 			collector.NewCertificateManager(nil, l, collector.CertificateManagerOptions{}),
 			collector.NewExternalAccess(log.NewNopLogger(), nil, l, collector.ExternalAccessOptions{}),
+			collector.NewCertificateInventory(nil, time.Now),
+			collector.NewTrustAnchors(nil, 1, time.Now),
 			collector.NewAPIMetrics(),
 			collector.NewStateMetrics(l),
 		} {

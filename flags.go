@@ -53,6 +53,9 @@ type settings struct {
 	window             time.Duration
 	perCertificate     bool
 
+	inventory bool
+
+	trustAnchors   bool
 	externalAccess bool
 	subjects       []string
 	pageSize       int
@@ -88,7 +91,7 @@ func flags(app *kingpin.Application, env func(string) (string, bool)) *settings 
 		Default(fromEnv(env, "NCLOUD_SITE", "public")).SetValue(check(&s.site, "ncp.site", oneOf("public", "gov", "fin"),
 		"public, gov or fin (it comes from --ncp.site, NCP_EXPORTER_NCP_SITE or NCLOUD_SITE)"))
 	const urlAllowed = "a base URL including the version, such as https://externalaccess.apigw.ntruss.com/api/v1; https, or http to loopback; without user, query and fragment"
-	app.Flag("ncp.certificate-manager.url", "Base URL of Certificate Manager including the version (2). Default: by site.").
+	app.Flag("ncp.certificate-manager.url", "Base URL of Certificate Manager including the version (2; the inventory takes 1 too). Default: by site.").
 		PlaceHolder("URL").SetValue(check(&s.certificateManagerURL, "ncp.certificate-manager.url", parseURL, urlAllowed))
 	app.Flag("ncp.external-access.url", "Base URL of External Access including the version. Default: by site.").
 		PlaceHolder("URL").SetValue(check(&s.externalAccessURL, "ncp.external-access.url", parseURL, urlAllowed))
@@ -125,6 +128,9 @@ func flags(app *kingpin.Application, env func(string) (string, bool)) *settings 
 	app.Flag("collector.certificate-manager.per-certificate", "One series for each changed certificate.").
 		Default("true").BoolVar(&s.perCertificate)
 
+	app.Flag("collector.certificate-inventory", "Watch when all certificates of Certificate Manager run out. Its key needs the permission to list them; version 1 of the API is asked where version 2 cannot be.").
+		BoolVar(&s.inventory)
+
 	app.Flag("collector.external-access", "Watch External Access.").
 		Default("true").BoolVar(&s.externalAccess)
 	app.Flag("collector.external-access.subject", "Watch this subject only. Repeatable (in the environment: one a line). Default: all that NCP lists.").
@@ -136,8 +142,10 @@ func flags(app *kingpin.Application, env func(string) (string, bool)) *settings 
 		oneOf(initialHistoryCount, initialHistorySkip), "count or skip"))
 	duration(app, "collector.external-access.late-arrival", "How much later than its seenTime a row may still appear and be counted.", "1h", &s.lateArrival, time.Second, ledger.MaxLateArrival)
 
+	app.Flag("collector.external-access.trust-anchors", "Watch when trust anchors and their CRLs run out.").
+		Default("true").BoolVar(&s.trustAnchors)
 	duration(app, "collector.external-access.sweep-interval", "0s = every scrape reads every subject. Otherwise one whose lastSeenTime and updateTime stand still is read again only this often; if such a read finds new rows, every subject is read from then on.", "0s", &s.sweep, 0, 30*24*time.Hour)
-	app.Flag("shard", "Which of the shards this exporter is, from 0: it takes the subjects whose hash falls on it; shard 0 also takes Certificate Manager. A name that ends in -N, such as the pod's of a StatefulSet, is shard N.").
+	app.Flag("shard", "Which of the shards this exporter is, from 0: it takes the subjects whose hash falls on it; shard 0 also takes all that is not of a subject: Certificate Manager, the inventory and the trust anchors. A name that ends in -N, such as the pod's of a StatefulSet, is shard N.").
 		Default("0").SetValue(check(&s.shard, "shard", parseShard, "a whole number from 0 to 999, or a name that ends in one, such as ncp-exporter-2"))
 	app.Flag("total-shards", "How many exporters share the subjects.").
 		Default("1").SetValue(check(&s.totalShards, "total-shards", between(1, maxShards), "a whole number from 1 to 1000"))

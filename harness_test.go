@@ -117,7 +117,13 @@ func simulate(t *testing.T, cfg ncptest.Config) *ncptest.Server {
 	at := time.Date(2024, 12, 12, 9, 0, 0, 0, time.UTC)
 	ncp.SetChanges(ncptest.Change{OrderID: "410", CertificateID: 55991, Status: ncptest.StatusOngoing})
 	ncp.PutSubject(ncptest.Subject{SubjectID: "subject-1", X509Subject: "CN=one", Enabled: true})
-	ncp.AddCredentials("subject-1", ncptest.NewCredential(at, "1", false), ncptest.NewCredential(at.Add(time.Minute), "2", true))
+	newest := ncptest.NewCredential(at.Add(time.Minute), "2", true)
+	newest.X509CertificateData = ncptest.NewCertificate(2, at, at.AddDate(1, 0, 0))
+	ncp.AddCredentials("subject-1", ncptest.NewCredential(at, "1", false), newest)
+	ncp.SetCertificates(ncptest.Certificate{No: 41207, Name: "www", CommonName: "www.example.com", StatusCode: "1", NotAfter: "2025-12-31 09:00:00", Used: []string{"lb-1"}})
+	ncp.SetTrustAnchors(ncptest.TrustAnchor{
+		ID: "anchor-1", Name: "ca", Enabled: true, NotAfter: "2034-12-31", CRLs: []ncptest.CRL{{Enabled: true, NextUpdate: "2025-01-01 00:00:00"}},
+	})
 	return ncp
 }
 
@@ -212,6 +218,8 @@ func success(collector string) string {
 const (
 	certificateManager = "certificate_manager"
 	externalAccess     = "external_access"
+	inventory          = "certificate_inventory"
+	trustAnchors       = "external_access_trust_anchors"
 )
 
 // lines is a Writer whose lines can be waited for.

@@ -94,7 +94,7 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 		return err
 	}
 	var all []collector.Collector
-	if apis.certificateManager != nil {
+	if s.certificateManager {
 		page.certificates = collector.NewCertificateManager(apis.certificateManager, counts, collector.CertificateManagerOptions{
 			Window:         s.window,
 			PerCertificate: s.perCertificate,
@@ -113,6 +113,12 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 			Now:         time.Now,
 		})
 		all = append(all, page.subjects)
+	}
+	if s.inventory {
+		all = append(all, collector.NewCertificateInventory(apis.certificateManager, time.Now))
+	}
+	if s.trustAnchors {
+		all = append(all, collector.NewTrustAnchors(apis.externalAccess, s.maxConcurrency, time.Now))
 	}
 	exporter := collector.NewExporter(logger, collector.ExporterOptions{MaxAge: s.scrapeMaxAge, Now: time.Now}, all...)
 	defer exporter.Close()

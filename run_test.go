@@ -225,6 +225,66 @@ func TestSites(t *testing.T) {
 	}
 }
 
+// TestTrustAnchorsAreOptional wants no call for them where they are not wanted.
+func TestTrustAnchorsAreOptional(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		on   string
+	}{
+		"by default":      {nil, "1"},
+		"off":             {[]string{"--no-collector.external-access.trust-anchors"}, ""},
+		"another shard":   {[]string{"--shard=1", "--total-shards=2"}, ""},
+		"shard 0":         {[]string{"--shard=0", "--total-shards=2"}, "1"},
+		"nothing of them": {[]string{"--no-collector.external-access"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ncp := simulate(t, ncptest.Config{})
+			s := watch(t, ncp, test.args...).scrape()
+			s.want(t, success(trustAnchors), test.on)
+			calls := ncp.Count(ncptest.TrustAnchors) + ncp.Count(ncptest.CRLs)
+			if want := map[string]int{"1": 2, "": 0}[test.on]; calls != want {
+				t.Errorf("%d calls, want %d", calls, want)
+			}
+			if (s["ncp_external_access_trust_anchor_enabled{name=\"ca\",trust_anchor_id=\"anchor-1\"}"] != "") != (test.on != "") {
+				t.Error("it shows trust anchors where it should not, or none where it should")
+			}
+		})
+	}
+}
+
+// TestInventoryIsAskedFor wants no call for it unless it is wanted.
+func TestInventoryIsAskedFor(t *testing.T) {
+	const flag = "--collector.certificate-inventory"
+	for name, test := range map[string]struct {
+		args []string
+		on   string
+	}{
+		"by default":    {nil, ""},
+		"on":            {[]string{flag}, "1"},
+		"another shard": {[]string{flag, "--shard=1", "--total-shards=2"}, ""},
+		"alone":         {[]string{flag, "--no-collector.certificate-manager", "--no-collector.external-access"}, "1"},
+		"version 1":     {[]string{flag, "--ncp.site=gov"}, "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ncp := simulate(t, ncptest.Config{})
+			url := ncp.CertificateManagerURL()
+			if name == "version 1" {
+				url = ncp.URL() + "/api/v1"
+			}
+			s := launch(t, demoKeys(), append(test.args, "--ncp.certificate-manager.url="+url, "--ncp.external-access.url="+ncp.ExternalAccessURL())...).scrape()
+			s.want(t, success(inventory), test.on)
+			if got, want := ncp.Count(ncptest.Certificates), len(test.on); got != want {
+				t.Errorf("%d calls, want %d", got, want)
+			}
+			const series = `ncp_certificate_manager_certificate_not_after_timestamp_seconds{certificate_id="41207",common_name="www.example.com",name="www"}`
+			s.want(t, series, map[string]string{"1": "1.7671392e+09", "": ""}[test.on])
+			if name == "version 1" {
+				s.want(t, success(certificateManager), "")
+			}
+		})
+	}
+}
+
 // TestSiteWithoutCertificateManager scrapes where recentChanges does not exist.
 func TestSiteWithoutCertificateManager(t *testing.T) {
 	ncp := simulate(t, ncptest.Config{})

@@ -2,7 +2,6 @@ package collector
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -34,18 +33,15 @@ type CertificateManager struct {
 	client  RecentChangesClient
 	ledger  *ledger.Ledger
 	options CertificateManagerOptions
-	*background
+	// Its answer is in NCP's order.
+	*poll[[]certificateStatus]
 
 	changed, status, changes, window *prometheus.Desc
 
-	mu sync.Mutex
-	// certificates is the last answer, in its order, which came at readAt; nil
-	// while there is none.
-	certificates []certificateStatus
-	readAt       time.Time
 	// made are the series of the certificates as they were given last. Making one
 	// is dear, and most are the same again.
-	made map[certificateStatus]prometheus.Metric
+	making sync.Mutex
+	made   map[certificateStatus]prometheus.Metric
 }
 
 // certificateStatus is what the series of a certificate says.
@@ -59,11 +55,10 @@ type certificate struct{ orderID, certificateID string }
 
 // NewCertificateManager makes the collector certificate_manager.
 func NewCertificateManager(client RecentChangesClient, l *ledger.Ledger, options CertificateManagerOptions) *CertificateManager {
-	return &CertificateManager{
-		client:     client,
-		ledger:     l,
-		options:    options,
-		background: newBackground(),
+	c := &CertificateManager{
+		client:  client,
+		ledger:  l,
+		options: options,
 		changed: prometheus.NewDesc("ncp_certificate_manager_recently_changed_certificates",
 			"Certificates whose validation status changed inside the look-back window, by their status now (Certificate Manager recentChanges, orders[].status).",
 			[]string{"status"}, nil),
@@ -77,10 +72,9 @@ func NewCertificateManager(client RecentChangesClient, l *ledger.Ledger, options
 			"How far back the exporter asks for changes (Certificate Manager recentChanges, minutes or seconds of the query).",
 			nil, nil),
 	}
+	c.poll = newPoll(ncpclient.APICertificateManager, options.Now, c.ask)
+	return c
 }
-
-// Name is the value of the label collector.
-func (*CertificateManager) Name() string { return ncpclient.APICertificateManager }
 
 // statuses are the values of the label status, the most serious first: that is
 // the one that a certificate counts under if it comes with several.
@@ -100,44 +94,17 @@ func severity(s ncpclient.ValidationStatus) int {
 	return 0
 }
 
-// Update asks recentChanges.
-func (c *CertificateManager) Update(ctx context.Context, since time.Time) error {
-	carried := c.readSince(since)
-	err := c.do(ctx, string(ncpclient.OpRecentChanges), c.read)
-	var underWay *underWayError
-	if carried && errors.As(err, &underWay) {
-		return nil
-	}
-	return err
-}
-
-// readSince says whether an answer came after that time. An older one is
-// forgotten.
-func (c *CertificateManager) readSince(since time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.readAt.After(since) {
-		c.certificates = nil
-	}
-	return c.certificates != nil
-}
-
-// Close ends what goes on.
-func (c *CertificateManager) Close() { c.close() }
-
-// read asks recentChanges and keeps the answer, or that there is none.
-func (c *CertificateManager) read(ctx context.Context) error {
+// ask asks recentChanges.
+func (c *CertificateManager) ask(ctx context.Context) (*[]certificateStatus, error) {
 	changes, err := c.client.RecentChanges(ctx, c.options.Window)
 	if err != nil {
-		c.set(nil)
-		return err
+		return nil, err
 	}
 	all := len(changes)
 	changes = slices.DeleteFunc(changes, func(c ncpclient.CertificateChange) bool { return c.OrderID == "" })
 	if all > 0 && len(changes) == 0 {
 		// To take this for an answer would say that all is well.
-		c.set(nil)
-		return fmt.Errorf("none of the %d changed certificates that NCP lists has usable ids", all)
+		return nil, fmt.Errorf("none of the %d changed certificates that NCP lists has usable ids", all)
 	}
 	certificates := distinct(changes)
 	current := make(map[string]string, len(certificates))
@@ -146,11 +113,10 @@ func (c *CertificateManager) read(ctx context.Context) error {
 	}
 	c.ledger.ApplyStatuses(c.options.Window.String(), current)
 	c.ledger.Commit()
-	c.set(certificates)
 	if nameless := all - len(changes); nameless > 0 {
-		return fmt.Errorf("%d of the %d changed certificates that NCP lists have no usable ids and are not shown", nameless, all)
+		err = fmt.Errorf("%d of the %d changed certificates that NCP lists have no usable ids and are not shown", nameless, all)
 	}
-	return nil
+	return &certificates, err
 }
 
 // distinct gives each certificate once, with its most serious status.
@@ -171,12 +137,6 @@ func distinct(changes []ncpclient.CertificateChange) []certificateStatus {
 	return certificates
 }
 
-func (c *CertificateManager) set(certificates []certificateStatus) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.certificates, c.readAt = certificates, c.options.Now()
-}
-
 // Describe gives all descriptions.
 func (c *CertificateManager) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.changed, c.status, c.changes, c.window} {
@@ -190,15 +150,16 @@ func (c *CertificateManager) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetricWithCreatedTimestamp(c.changes, prometheus.CounterValue,
 			float64(c.ledger.StatusChanges(string(status))), c.ledger.Since(), string(status))
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.certificates == nil {
+	certificates := c.latest()
+	if certificates == nil {
 		return
 	}
+	c.making.Lock()
+	defer c.making.Unlock()
 	ch <- prometheus.MustNewConstMetric(c.window, prometheus.GaugeValue, c.options.Window.Seconds())
 	counts := make(map[ncpclient.ValidationStatus]int, len(statuses))
-	made := make(map[certificateStatus]prometheus.Metric, len(c.certificates))
-	for _, says := range c.certificates {
+	made := make(map[certificateStatus]prometheus.Metric, len(*certificates))
+	for _, says := range *certificates {
 		counts[says.status]++
 		if !c.options.PerCertificate {
 			continue

@@ -58,9 +58,10 @@ type ExternalAccess struct {
 
 	authentications, last, entries, uncounted, countingSince *prometheus.Desc
 	subjects, info, lastSeen, refreshed, refreshedWhen       *prometheus.Desc
-	sweeping                                                 *prometheus.Desc
+	sweeping, notBefore, notAfter, unreadable                *prometheus.Desc
 
 	sayPageSize sync.Once
+	validities  validities
 
 	mu sync.Mutex
 	// since is the time from which on a read counts for the Update at hand.
@@ -119,6 +120,14 @@ func NewExternalAccess(logger log.Logger, client SubjectsClient, l *ledger.Ledge
 		refreshedWhen: desc("subject_refresh_timestamp_seconds",
 			"When the last whole read of the subject's history ended (External Access subjects/{subjectId}/credentials).",
 			"subject_id"),
+		notBefore: desc("subject_certificate_not_before_timestamp_seconds",
+			"From when on the certificate of the subject's newest row is valid (External Access subjects/{subjectId}/credentials, content[].x509CertificateData).",
+			"subject_id"),
+		notAfter: desc("subject_certificate_not_after_timestamp_seconds",
+			"When the certificate of the subject's newest row runs out (External Access subjects/{subjectId}/credentials, content[].x509CertificateData).",
+			"subject_id"),
+		unreadable: desc("unreadable_certificates",
+			"Subjects whose newest row, as last read, has no certificate that can be read (External Access subjects/{subjectId}/credentials, content[].x509CertificateData)."),
 		sweeping: desc("sweeping",
 			"1 while a subject whose times stand still is read only once in --collector.external-access.sweep-interval, 0 if each scrape reads every subject (External Access subjects, content[].lastSeenTime and updateTime)."),
 	}
@@ -441,7 +450,7 @@ func (c *ExternalAccess) readHistory(ctx context.Context, s *subject) error {
 	s.turn = c.turns
 	turn, listed := c.turns, s.listed
 	c.mu.Unlock()
-	history := pages{client: c.client, subjectID: s.id, now: c.options.Now}
+	history := &pages{client: c.client, subjectID: s.id, now: c.options.Now}
 	var read *ledger.Read
 	err := safely(func() (err error) {
 		read, err = c.ledger.Plan(s.id).Read(ctx, history, c.options.PageSize)
@@ -455,6 +464,7 @@ func (c *ExternalAccess) readHistory(ctx context.Context, s *subject) error {
 		return err
 	}
 	c.ledger.Apply(s.id, read)
+	c.show(s, history.shown, read.Entries)
 	c.mu.Lock()
 	s.wholeTurn, s.err, s.entries, s.uncounted, s.refreshed = turn, nil, read.Entries, read.Uncounted, c.options.Now()
 	c.sweep.read(s, listed, read.New(), c.ledger.Watermark(s.id))
@@ -466,17 +476,41 @@ func (c *ExternalAccess) readHistory(ctx context.Context, s *subject) error {
 	return nil
 }
 
-// pages gives the history of a subject to the ledger.
+// show takes over the certificate of the newest row that a whole read of so many
+// rows came upon. One may not come upon the newest of all, if it was read before.
+func (c *ExternalAccess) show(s *subject, newest *ncpclient.ShownCertificate, entries int) {
+	c.mu.Lock()
+	before, subjects := s.shown.seen, len(c.watched)
+	c.mu.Unlock()
+	var now shown
+	switch {
+	case newest != nil && !newest.SeenTime.Before(before):
+		r := c.validities.read(newest, subjects)
+		now = shown{newest.SeenTime, r.Validity, r.err}
+	case newest != nil || entries > 0:
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.shown = now
+}
+
+// pages gives the history of a subject to the ledger. It keeps the certificate of
+// the newest row that went by.
 type pages struct {
 	client    SubjectsClient
 	subjectID string
 	now       func() time.Time
+	shown     *ncpclient.ShownCertificate
 }
 
-func (p pages) Page(ctx context.Context, number, size int) (ledger.Page, error) {
+func (p *pages) Page(ctx context.Context, number, size int) (ledger.Page, error) {
 	page, err := p.client.CredentialsPage(ctx, p.subjectID, number, size)
 	if err != nil {
 		return ledger.Page{}, err
+	}
+	if page.Shown != nil && (p.shown == nil || page.Shown.SeenTime.After(p.shown.SeenTime)) {
+		p.shown = page.Shown
 	}
 	clock := page.Date
 	if clock.IsZero() {
@@ -540,6 +574,7 @@ func (c *ExternalAccess) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.authentications, c.last, c.entries, c.uncounted, c.countingSince, c.sweeping,
 		c.subjects, c.info, c.lastSeen, c.refreshed, c.refreshedWhen,
+		c.notBefore, c.notAfter, c.unreadable,
 	} {
 		ch <- d
 	}
@@ -551,6 +586,7 @@ func (c *ExternalAccess) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var uncounted ledger.Uncounted
+	unreadable := 0
 	// In the order in which they are shown: sorting ids is cheaper than sorting
 	// series.
 	subjects := make([]*subject, 0, len(c.watched))
@@ -562,6 +598,9 @@ func (c *ExternalAccess) Collect(ch chan<- prometheus.Metric) {
 		c.collectSubject(ch, s)
 		uncounted.NoTime += s.uncounted.NoTime
 		uncounted.FutureTime += s.uncounted.FutureTime
+		if s.shown.err != nil {
+			unreadable++
+		}
 	}
 	if !c.listed {
 		return
@@ -580,6 +619,7 @@ func (c *ExternalAccess) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.countingSince, timestamp(c.ledger.Since()))
 	gauge(c.uncounted, float64(uncounted.FutureTime), "future_time")
 	gauge(c.uncounted, float64(uncounted.NoTime), "no_time")
+	gauge(c.unreadable, float64(unreadable))
 	gauge(c.sweeping, boolValue(c.sweep.on()))
 }
 
@@ -615,6 +655,10 @@ func (c *ExternalAccess) shows(s *subject) bool { return s.err == nil && s.fresh
 func (c *ExternalAccess) collectSubject(ch chan<- prometheus.Metric, s *subject) {
 	if c.shows(s) {
 		ch <- s.made.entries.gauge(c.entries, s.labels, float64(s.entries))
+	}
+	if c.shows(s) && !s.shown.NotAfter.IsZero() {
+		ch <- s.made.notBefore.gauge(c.notBefore, s.labels, timestamp(s.shown.NotBefore))
+		ch <- s.made.notAfter.gauge(c.notAfter, s.labels, timestamp(s.shown.NotAfter))
 	}
 	if !c.listed {
 		return

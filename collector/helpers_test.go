@@ -55,6 +55,8 @@ type worldOptions struct {
 	// direct has no network between the exporter and NCP, so that all of it can
 	// be in one synctest bubble.
 	direct bool
+	// expiry has the collectors of what runs out too.
+	expiry bool
 }
 
 func newWorld(t testing.TB, o worldOptions) *world {
@@ -120,12 +122,17 @@ func newWorld(t testing.TB, o worldOptions) *world {
 		changes, subjects = timed, timed
 	}
 	logger := log.NewLogfmtLogger(log.NewSyncWriter(w.log))
-	w.exporter = NewExporter(logger, ExporterOptions{MaxAge: o.maxAge, Now: o.now},
+	all := []Collector{
 		NewCertificateManager(changes, o.ledger, CertificateManagerOptions{Window: 24 * time.Hour, PerCertificate: o.perCert, Now: o.now}),
 		NewExternalAccess(logger, subjects, o.ledger, ExternalAccessOptions{
 			SubjectIDs: o.subjects, PageSize: o.pageSize, Concurrency: o.concurrency, Sweep: o.sweep, Shard: o.shard,
 			LateArrival: time.Hour, Now: o.now,
-		}))
+		}),
+	}
+	if o.expiry {
+		all = append(all, NewCertificateInventory(cm, o.now), NewTrustAnchors(ea, o.concurrency, o.now))
+	}
+	w.exporter = NewExporter(logger, ExporterOptions{MaxAge: o.maxAge, Now: o.now}, all...)
 	t.Cleanup(w.exporter.Close)
 	return w
 }

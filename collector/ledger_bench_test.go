@@ -68,7 +68,7 @@ func BenchmarkFirstRead(b *testing.B) {
 	}
 	counted := func(ctx context.Context) int {
 		l := ledger.New(ledger.Options{LateArrival: time.Hour, Now: time.Now})
-		read, err := l.Plan(subject).Read(ctx, pages{client: client, subjectID: subject, now: time.Now}, size)
+		read, err := l.Plan(subject).Read(ctx, &pages{client: client, subjectID: subject, now: time.Now}, size)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -24,6 +24,32 @@ func quietCalls(order ncptest.Order, subjects, read, rows, pageSize int) int {
 	return 1 + pages(subjects) + read*perSubject
 }
 
+// anchorCalls is the part of the formula that external_access_trust_anchors adds.
+func anchorCalls(anchors int) int { return 1 + anchors }
+
+// inventoryCalls is the part that certificate_inventory adds, which asks for
+// pages of 100.
+func inventoryCalls(certificates int) int { return max(1, (certificates+99)/100) }
+
+// The collectors of what runs out add the calls that the formula says.
+func TestTheFormulaOfWhatRunsOut(t *testing.T) {
+	for _, n := range []int{0, 1, 25} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, worldOptions{direct: true, expiry: true})
+			var anchors []ncptest.TrustAnchor
+			for i := range n {
+				anchors = append(anchors, ncptest.TrustAnchor{ID: fmt.Sprintf("a%d", i)})
+			}
+			w.SetTrustAnchors(anchors...)
+			w.SetCertificates(inventoryOf(50 * n)...)
+			w.scrape(t)
+			if got, want := len(w.Requests()), quietCalls(ncptest.NewestFirst, 0, 0, 0, 100)+anchorCalls(n)+inventoryCalls(50*n); got != want {
+				t.Errorf("%d anchors: %d calls, and the formula says %d", n, got, want)
+			}
+		})
+	}
+}
+
 // The formula of docs/scaling.md tells the calls of a scrape exactly.
 func TestTheFormulaOfTheCalls(t *testing.T) {
 	for _, order := range []ncptest.Order{ncptest.NewestFirst, ncptest.OldestFirst, ncptest.NoOrder} {

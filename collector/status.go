@@ -82,11 +82,13 @@ func (c *ExternalAccess) Subjects() []SubjectStatus {
 // Certificates are the certificates whose status changed inside the look-back
 // window, and false if that could not be read. It asks NCP nothing.
 func (c *CertificateManager) Certificates() (changes []ncpclient.CertificateChange, known bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, cert := range c.certificates {
+	certificates := c.latest()
+	if certificates == nil {
+		return nil, false
+	}
+	for _, cert := range *certificates {
 		changes = append(changes, ncpclient.CertificateChange{OrderID: cert.orderID, CertificateID: cert.certificateID, Status: cert.status})
 	}
 	slices.SortStableFunc(changes, func(a, b ncpclient.CertificateChange) int { return severity(b.Status) - severity(a.Status) })
-	return changes, c.certificates != nil
+	return changes, true
 }

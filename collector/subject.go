@@ -28,6 +28,7 @@ type subject struct {
 	refreshed time.Time // the end of the last whole read; zero before the first
 	confirmed time.Time // when the list last said that there is nothing to read
 	swept     swept
+	shown     shown
 
 	labels, infoLabels []*dto.LabelPair
 	resultLabels       [ledger.NumResults][]*dto.LabelPair
@@ -35,6 +36,7 @@ type subject struct {
 	made               struct {
 		authentications, last                             [ledger.NumResults]kept
 		entries, refreshed, refreshedWhen, info, lastSeen kept
+		notBefore, notAfter                               kept
 	}
 }
 

@@ -231,6 +231,17 @@ func furnish(n ncp) {
 		ncptest.Change{OrderID: "414", CertificateID: 9007199254740993, Status: "Revoked"},
 		ncptest.Change{OrderID: "415", CertificateID: 56003, Status: ""},
 	)
+	n.certificateManager.SetCertificates(
+		ncptest.Certificate{No: 41207, Name: "www", CommonName: "www.example.com", StatusCode: "1", NotAfter: "2025-12-31 09:00:00", Used: []string{"lb-1"}},
+		ncptest.Certificate{No: 9007199254740993, Name: "상점", CommonName: "*.shop.example.com", StatusCode: "2", NotAfter: "2025-12-31T09:00:00.000+0900"},
+		ncptest.Certificate{No: 40011, StatusCode: "-2", NotAfter: "1767139200000"},
+		ncptest.Certificate{No: 40012, StatusCode: "-6", NotAfter: "2020-01-01"},
+		ncptest.Certificate{No: 40013, StatusCode: "7", NotAfter: "31 December"},
+	)
+	n.externalAccess.SetTrustAnchors(
+		ncptest.TrustAnchor{ID: "anchor-1", Name: "issuing \"CA\"", Enabled: true, NotAfter: "2034-12-31T18:09:05.705+09:00", CRLs: []ncptest.CRL{{Enabled: true, NextUpdate: "2025-01-01"}}},
+		ncptest.TrustAnchor{ID: "anchor-2", Name: "발급", NotAfter: "some day"},
+	)
 	const busy, mixed, disabled, broken, odd = "0a1b2c3d-busy", "1a1b2c3d-mixed", "2a1b2c3d-disabled", "3a1b2c3d-broken", "4a1b2c3d-odd"
 	n.externalAccess.PutSubject(ncptest.Subject{SubjectID: busy, X509Subject: "CN=busy, OU=Platform, C=KR", Enabled: true, LastSeenTime: "2024-12-12T18:09:05.705+09:00"})
 	n.externalAccess.PutSubject(ncptest.Subject{SubjectID: mixed, X509Subject: "CN=mixed", Enabled: true, LastSeenTime: "2024-12-13T09:00:00Z"})
@@ -242,6 +253,10 @@ func furnish(n ncp) {
 	for i := range 250 { // over more than one page; every 25th failed
 		n.externalAccess.AddCredentials(busy, ncptest.NewCredential(at.Add(time.Duration(i)*time.Minute), "5"+strconv.Itoa(i), i%25 == 0))
 	}
+	newest := ncptest.NewCredential(at.Add(249*time.Minute), "99", false)
+	newest.X509CertificateData = ncptest.NewCertificate(99, at, at.AddDate(0, 3, 0))
+	n.externalAccess.RemoveCredentials(busy, func(c ncptest.Credential) bool { return c.SerialNumber == "5249" })
+	n.externalAccess.AddCredentials(busy, newest)
 	unknown := ncptest.NewCredential(at.Add(3*time.Hour), "63", false)
 	unknown.Failed = nil
 	n.externalAccess.AddCredentials(mixed,

@@ -31,6 +31,23 @@ const (
 	unknown = "unknown"
 )
 
+// runsOut is when each thing runs out that does, by its kind, its name and its id.
+// Nobody logs in with the certificates of a trust anchor that is not enabled.
+func runsOut() string {
+	kind := func(kind, id, name, expr string) string {
+		return `label_replace(label_replace(label_replace(` + expr +
+			`, "kind", "` + kind + `", "", ""), "id", "$1", "` + id + `", "(.+)"), "what", "$1", "` + name + `", "(.+)")`
+	}
+	return `min by (kind, what, id) (` +
+		kind("certificate", "certificate_id", "common_name",
+			`min by (certificate_id, common_name) (ncp_certificate_manager_certificate_not_after_timestamp_seconds{TARGET})`) + ` or ` +
+		kind("client certificate", "subject_id", "x509_subject",
+			`(`+named(`min by (subject_id) (ncp_external_access_subject_certificate_not_after_timestamp_seconds{SUBJECT})`)+`)`) + ` or ` +
+		kind("trust anchor", "trust_anchor_id", "name",
+			`(min by (trust_anchor_id, name) (ncp_external_access_trust_anchor_not_after_timestamp_seconds{TARGET})`+
+				` unless on (trust_anchor_id) max by (trust_anchor_id) (ncp_external_access_trust_anchor_enabled{TARGET}) == 0)`) + `)`
+}
+
 // ofFailing restricts what is asked to the subjects that fail.
 func ofFailing(expr string) string { return expr + ` and on (subject_id) (` + failing + `)` }
 
@@ -124,20 +141,34 @@ func oncall() *Dashboard {
 
 		alerts(at(0, 12, 24, 7)),
 
+		table("What expires next", "Certificates of Certificate Manager (with --collector.certificate-inventory), the certificate that each subject showed last, and enabled trust anchors, by the time that they have left.",
+			at(0, 19, 24, 8), "Nothing is known that runs out, as far as NCP could be read", "",
+			[]column{
+				{from: "Value", title: "Left", width: 130, properties: []Property{
+					prop("unit", "s"), prop("decimals", 0), prop("thresholds", steps("red", 604800.0, "orange", 2592000.0, "green")), colored(),
+				}},
+				{from: "kind", title: "Kind", width: 150},
+				{from: "what", title: "Name"},
+				{from: "id", title: "Id", width: 310},
+			},
+			[]any{sorted("Left", false)},
+			rows(runsOut()+` - time()`),
+		),
+
 		graph("Certificates by status", "Certificates in the look-back window by the status of their validation. A certificate that leaves the window has not changed for its length; it is not gone.",
-			at(0, 19, 9, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: stacked("line")},
+			at(0, 27, 9, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: stacked("line")},
 			series(`sum by (status) (max by (job, status) (`+changedCertificate+`{TARGET}))`, "{{status}}"),
 		).override("validation_timed_out", fixed("red"), prop("displayName", "timed out")).
 			override("ongoing", fixed("orange")).
 			override("unknown", fixed("purple")).
 			override("normal", fixed("green")),
 		graph("Failed logins by subject", "Failed logins a minute, one colour for each subject that failed.",
-			at(9, 19, 15, 8), Field{Unit: "cpm", Decimals: count(1), Min: number(0), NoValue: "No login failed, as far as NCP could be read", Custom: stacked("bars")},
+			at(9, 27, 15, 8), Field{Unit: "cpm", Decimals: count(1), Min: number(0), NoValue: "No login failed, as far as NCP could be read", Custom: stacked("bars")},
 			series(named(`(60 * max by (subject_id) (rate(`+authentications+`{SUBJECT, result="failure"}[$__rate_interval])) > 0)`), "{{x509_subject}}"),
 		).legend("max"),
 
 		table("All subjects", "Every subject that is watched: when it last got in and last failed, how often it logs in, and how fresh its numbers are.",
-			at(0, 27, 24, 9), "No subject is watched, as far as NCP could be read", "subject_id",
+			at(0, 35, 24, 9), "No subject is watched, as far as NCP could be read", "subject_id",
 			[]column{
 				{from: "x509_subject", title: "Subject"},
 				{from: "enabled", title: "Enabled", width: 80, properties: []Property{

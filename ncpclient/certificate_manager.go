@@ -15,17 +15,23 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// CertificateManager is a client of Certificate Manager 2.0.
-type CertificateManager struct{ api *api }
+// CertificateManager is a client of Certificate Manager.
+type CertificateManager struct {
+	api       *api
+	inventory inventory
+}
 
 // NewCertificateManager makes a client of the Certificate Manager at
-// cfg.BaseURL, which must be that of version 2.
+// cfg.BaseURL. RecentChanges wants that of version 2; Certificates takes version 1
+// too.
 func NewCertificateManager(cfg Config) (*CertificateManager, error) {
 	a, err := newAPI(APICertificateManager, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &CertificateManager{api: a}, nil
+	c := &CertificateManager{api: a}
+	c.inventory.init(a)
+	return c, nil
 }
 
 // RateLimit is the limit in force, in requests a second: Config.RateLimit, or

@@ -25,6 +25,9 @@ const (
 	OpRecentChanges Operation = "recentChanges"
 	OpSubjects      Operation = "subjects"
 	OpCredentials   Operation = "credentials"
+	OpTrustAnchors  Operation = "trustAnchors"
+	OpCRLs          Operation = "crls"
+	OpCertificates  Operation = "certificates"
 )
 
 // Config is what a client of one API needs. Only BaseURL and Credentials have

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -92,7 +93,9 @@ const (
 // +0900 or +09 or without one (then it is KST), with or without a fraction, or
 // a number of seconds or milliseconds since 1970. It returns the zero time for
 // anything else, as a row with such a time must be survived.
-func ParseTime(s string) time.Time {
+func ParseTime(s string) time.Time { return parseTime(s, maxYear) }
+
+func parseTime(s string, most int) time.Time {
 	s = strings.TrimSpace(s)
 	if zone := strings.IndexByte(s, '['); zone > 0 && strings.HasSuffix(s, "]") {
 		s = s[:zone] // 2024-12-12T18:09:05+09:00[Asia/Seoul]
@@ -100,9 +103,9 @@ func ParseTime(s string) time.Time {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 		switch len(s) {
 		case len("1733994545"):
-			return plausible(time.Unix(n, 0))
+			return plausible(time.Unix(n, 0), most)
 		case len("1733994545705"):
-			return plausible(time.UnixMilli(n))
+			return plausible(time.UnixMilli(n), most)
 		default:
 			return time.Time{}
 		}
@@ -119,14 +122,14 @@ func ParseTime(s string) time.Time {
 	s = strings.Replace(s, " +", "+", 1)
 	for _, layout := range timeLayouts {
 		if t, err := time.ParseInLocation(layout, s, kst); err == nil {
-			return plausible(t)
+			return plausible(t, most)
 		}
 	}
 	return time.Time{}
 }
 
-func plausible(t time.Time) time.Time {
-	if y := t.UTC().Year(); y < minYear || y > maxYear {
+func plausible(t time.Time, most int) time.Time {
+	if y := t.UTC().Year(); y < minYear || y > most {
 		return time.Time{}
 	}
 	return t.UTC()
@@ -194,21 +197,62 @@ func (b *rowBudget) take(text int) error {
 	return nil
 }
 
-// decodeObject reads one JSON object from r as a stream: for each member whose
-// name is in arrays, element is called at each element of its array, which may
-// be null or missing; all other members are returned as they are. What follows
-// the object is an error.
-func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) (members map[string]json.RawMessage, err error) {
+// decodeDocument has one JSON value read from r as a stream. What follows it is
+// an error.
+func decodeDocument(r io.Reader, read func(*jsontext.Decoder) error) (err error) {
 	body := &source{trackedReader: trackedReader{r: skipBOM(r)}}
 	defer func() {
 		if err != nil && body.err != nil {
-			members, err = nil, body.err // and not what the JSON looked like without the rest
+			err = body.err // and not what the JSON looked like without the rest
 		}
 	}()
 	// As lenient as encoding/json: the last of two members with one name counts,
 	// and what is no UTF-8 becomes U+FFFD.
 	d := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	body.consumed = d.InputOffset
+	if err := read(d); err != nil {
+		return err
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the JSON document")
+	}
+	return nil
+}
+
+// decodeObject reads one JSON object: for each member whose name is in arrays,
+// element is called at each element of its array, which may be null or missing;
+// all other members are returned as they are.
+func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) (members map[string]json.RawMessage, err error) {
+	err = decodeDocument(r, func(d *jsontext.Decoder) (err error) {
+		members, err = decodeMembers(d, arrays)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return members, nil
+}
+
+// decodeList reads a bare array, which may be null, or, as the guides drift, an
+// object that has it as its content. An object that has none is an error in place of the answer.
+func decodeList(resp *http.Response, r io.Reader, element func(*jsontext.Decoder) error) error {
+	return decodeDocument(r, func(d *jsontext.Decoder) error {
+		if d.PeekKind() != '{' {
+			_, err := decodeArray(d, element)
+			return err
+		}
+		members, err := decodeMembers(d, map[string]func(*jsontext.Decoder) error{"content": element})
+		if err != nil {
+			return err
+		}
+		if _, ok := members["content"]; !ok {
+			return refusal(resp, members, errors.New("the answer is not a list"))
+		}
+		return checkEnvelope(resp, members, false)
+	})
+}
+
+func decodeMembers(d *jsontext.Decoder, arrays map[string]func(*jsontext.Decoder) error) (members map[string]json.RawMessage, err error) {
 	kept := 0
 	token, err := d.ReadToken()
 	switch {
@@ -247,9 +291,6 @@ func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) 
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, syntaxError(err)
-	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows the JSON document")
 	}
 	return members, nil
 }
@@ -331,7 +372,9 @@ func decodeFields(d *jsontext.Decoder, fields []field) (seen uint, length int, e
 			return 0, 0, err
 		}
 		seen |= 1 << i
-		length += len(value)
+		if _, reused := fields[i].into.(*held); !reused { // it takes no more room with each row
+			length += len(value)
+		}
 	}
 	_, err = d.ReadToken()
 	return seen, length, err

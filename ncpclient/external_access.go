@@ -2,14 +2,8 @@ package ncpclient
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"iter"
-	"net/http"
-	"net/url"
-	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -17,10 +11,8 @@ import (
 
 // ExternalAccess is a client of the External Access API.
 type ExternalAccess struct {
-	api *api
-	// sizeRefused is set once the server has refused a page size that was
-	// larger than DefaultPageSize.
-	sizeRefused atomic.Bool
+	api   *api
+	pages pager
 }
 
 // NewExternalAccess makes a client of the External Access API at cfg.BaseURL.
@@ -29,7 +21,14 @@ func NewExternalAccess(cfg Config) (*ExternalAccess, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ExternalAccess{api: a}, nil
+	return &ExternalAccess{api: a, pages: pager{names: externalAccessNames()}}, nil
+}
+
+func externalAccessNames() pageNames {
+	return pageNames{
+		page: "page", size: "size",
+		rows: "content", totals: []string{"totalElements"}, pageNo: "pageNo", pageSize: "pageSize",
+	}
 }
 
 // RateLimit is the limit in force, in requests a second: Config.RateLimit, or
@@ -73,12 +72,15 @@ type Page[T any] struct {
 	Rows  []T
 	// Date is the server's clock when it answered; zero if it does not say.
 	Date time.Time
+	// Shown is the certificate of the newest row of a page of credentials; nil
+	// if no row has a time, and on other pages.
+	Shown *ShownCertificate
 }
 
 // SubjectsPage asks for one page of the subjects (GET /subjects). A first page
 // that the server refuses for its size is asked for again with DefaultPageSize.
 func (c *ExternalAccess) SubjectsPage(ctx context.Context, number, size int) (Page[Subject], error) {
-	return getPage(ctx, c, OpSubjects, []string{"subjects"}, number, size, decodeSubjects)
+	return getPage(ctx, c.api, &c.pages, OpSubjects, []string{"subjects"}, number, size, decodeSubjects)
 }
 
 // CredentialsPage asks for one page of a subject's authentications (GET
@@ -88,7 +90,7 @@ func (c *ExternalAccess) CredentialsPage(ctx context.Context, subjectID string, 
 	if !UsableID(subjectID) {
 		return Page[Credential]{}, fmt.Errorf("%q cannot be a subject id", cleanText(subjectID, maxToken))
 	}
-	return getPage(ctx, c, OpCredentials, []string{"subjects", subjectID, "credentials"}, number, size, decodeCredentials)
+	return getPage(ctx, c.api, &c.pages, OpCredentials, []string{"subjects", subjectID, "credentials"}, number, size, decodeCredentials)
 }
 
 // Subjects gives all subjects, page by page; see Pages for how it ends.
@@ -108,95 +110,10 @@ func (c *ExternalAccess) Credentials(ctx context.Context, subjectID string, size
 
 // PageSizeRefused says whether the server has refused the page size that was
 // asked for, so that DefaultPageSize is used instead.
-func (c *ExternalAccess) PageSizeRefused() bool { return c.sizeRefused.Load() }
+func (c *ExternalAccess) PageSizeRefused() bool { return c.pages.sizeRefused.Load() }
 
-func getPage[T any](ctx context.Context, c *ExternalAccess, op Operation, path []string, number, size int, rows func() rowDecoder[T]) (Page[T], error) {
-	if number < 0 || size < 1 {
-		return Page[T]{}, fmt.Errorf("page %d with %d rows cannot be asked for: pages count from 0 and hold at least 1 row", number, size)
-	}
-	get := func(size int) (page Page[T], err error) {
-		query := url.Values{"page": {strconv.Itoa(number)}, "size": {strconv.Itoa(size)}}
-		err = c.api.get(ctx, op, path, query, func(resp *http.Response, body io.Reader) (err error) {
-			page, err = decodePage(resp, body, number, size, rows())
-			return err
-		})
-		return page, err
-	}
-	// Only the first page may change the size: later pages are counted in it.
-	mayFallBack := number == 0 && size > DefaultPageSize
-	if mayFallBack && c.sizeRefused.Load() {
-		return get(DefaultPageSize)
-	}
-	page, err := get(size)
-	var e *Error
-	if !mayFallBack || !errors.As(err, &e) || e.Status != http.StatusBadRequest {
-		return page, err
-	}
-	// A 400 may be about the size or about anything else (an unknown subject):
-	// only if the smaller page comes it was the size.
-	smaller, smallerErr := get(DefaultPageSize)
-	if smallerErr != nil {
-		return page, err
-	}
-	c.sizeRefused.Store(true)
-	return smaller, nil
-}
-
-// minPageRows is how many rows a page may have even if far fewer were asked for:
-// a server may not know of the size. Small rows take far more memory than they
-// took on the wire, and ten such pages may come at one time.
-const minPageRows = 20_000
-
-func decodePage[T any](resp *http.Response, body io.Reader, number, size int, row rowDecoder[T]) (Page[T], error) {
-	page := Page[T]{Number: number, Size: size, Total: unknownCount}
-	// A million rows do not fit into the largest answer that is read, and ten
-	// times as many with their text still fit into 32 bits.
-	left := newRowBudget(max(minPageRows, 10*min(size, 1_000_000)))
-	page.Date, _ = http.ParseTime(resp.Header.Get("Date"))
-	members, err := decodeObject(body, map[string]func(*jsontext.Decoder) error{
-		"content": func(d *jsontext.Decoder) error {
-			r, err := row(d, left)
-			if err != nil {
-				return err
-			}
-			page.Rows = append(page.Rows, r)
-			return nil
-		},
-	})
-	if err != nil {
-		return Page[T]{}, err
-	}
-	if err := checkEnvelope(resp, members, false); err != nil {
-		return Page[T]{}, err
-	}
-	var total, pageNo, pageSize integer = unknownCount, unknownCount, unknownCount
-	for name, field := range map[string]*integer{"totalElements": &total, "pageNo": &pageNo, "pageSize": &pageSize} {
-		if raw, ok := members[name]; ok {
-			_ = field.UnmarshalJSON(raw)
-		}
-	}
-	content, hasContent := members["content"]
-	switch {
-	case (!hasContent || string(content) == "null") && total != 0:
-		// An error envelope, or anything else: never an empty list.
-		return Page[T]{}, refusal(resp, members, errors.New("the answer is not a page"))
-	case total > 0 && number == 0 && len(page.Rows) == 0:
-		return Page[T]{}, fmt.Errorf("totalElements is %d, but the first page has no rows", total)
-	case pageNo != unknownCount && int(pageNo) != number:
-		return Page[T]{}, fmt.Errorf("page %d was asked for, but page %d came", number, pageNo)
-	}
-	page.Total = int(total)
-	if pageSize > 0 {
-		page.Size = int(pageSize)
-	}
-	if n := len(page.Rows); n > 0 && n < page.Size && number == 0 && n < page.Total {
-		page.Size = n // the server clamps without saying so
-	}
-	return page, nil
-}
-
-// A rowDecoder reads the rows of one page, one by one.
-type rowDecoder[T any] func(*jsontext.Decoder, *rowBudget) (T, error)
+// A rowDecoder reads the rows of one page, one by one, and adds them to it.
+type rowDecoder[T any] func(*jsontext.Decoder, *rowBudget, *Page[T]) error
 
 // decodeSubjects leaves the ID of a row empty if it could not be used: one such
 // row must not hide the others.
@@ -210,9 +127,9 @@ func decodeSubjects() rowDecoder[Subject] {
 		{"updateTime", &updateTime},
 		{"lastSeenTime", &lastSeenTime},
 	}
-	return func(d *jsontext.Decoder, left *rowBudget) (Subject, error) {
+	return func(d *jsontext.Decoder, left *rowBudget, page *Page[Subject]) error {
 		if err := decodeRow(d, fields, left); err != nil {
-			return Subject{}, err
+			return err
 		}
 		s := Subject{
 			X509Subject: string(x509Subject),
@@ -223,31 +140,46 @@ func decodeSubjects() rowDecoder[Subject] {
 		if UsableID(string(id)) {
 			s.ID = string(id)
 		}
-		return s, nil
+		page.Rows = append(page.Rows, s)
+		return nil
 	}
 }
 
-// decodeCredentials passes over the certificate of a row (x509CertificateData):
-// it is most of the answer's bytes. Who needs it makes it one more field.
+// decodeCredentials keeps one certificate of a page (x509CertificateData), that
+// of its newest row: they are most of the answer's bytes, and more of them than
+// one may have room for. A row that claims to be of the future is not the newest.
 func decodeCredentials() rowDecoder[Credential] {
 	var issuer, serialNumber, seenTime text
 	var failed flag
+	var certificate held
 	fields := []field{
 		{"issuer", &issuer},
 		{"serialNumber", &serialNumber},
 		{"failed", &failed},
 		{"seenTime", &seenTime},
+		{"x509CertificateData", &certificate},
 	}
-	return func(d *jsontext.Decoder, left *rowBudget) (Credential, error) {
+	return func(d *jsontext.Decoder, left *rowBudget, page *Page[Credential]) error {
 		if err := decodeRow(d, fields, left); err != nil {
-			return Credential{}, err
+			return err
 		}
-		return Credential{
+		row := Credential{
 			Issuer:       string(issuer),
 			SerialNumber: string(serialNumber),
 			Failed:       failed.pointer(),
 			SeenTime:     ParseTime(string(seenTime)),
-		}, nil
+		}
+		page.Rows = append(page.Rows, row)
+		future := !page.Date.IsZero() && row.SeenTime.After(page.Date.Add(maxClockOffset))
+		if row.SeenTime.IsZero() || future || page.Shown != nil && !row.SeenTime.After(page.Shown.SeenTime) {
+			return nil
+		}
+		if page.Shown == nil {
+			page.Shown = &ShownCertificate{}
+		}
+		page.Shown.SeenTime, page.Shown.SerialNumber = row.SeenTime, row.SerialNumber
+		page.Shown.raw, certificate = certificate, page.Shown.raw // the older one's room is for the next row's
+		return nil
 	}
 }
 

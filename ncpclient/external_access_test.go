@@ -35,7 +35,10 @@ func TestDocumentedCredentials(t *testing.T) {
 	if time.Since(got.Date).Abs() > time.Minute {
 		t.Errorf("date %s", got.Date)
 	}
-	got.Date = time.Time{}
+	if v, err := got.Shown.Validity(); err == nil {
+		t.Errorf("a placeholder was read: %v", v)
+	}
+	got.Date, got.Shown = time.Time{}, nil
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Error(err, diff)
 	}

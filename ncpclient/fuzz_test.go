@@ -145,9 +145,9 @@ func FuzzDecodePage(f *testing.F) {
 				t.Fatalf("not JSON, and yet taken: %q", body)
 			}
 		}
-		credentials, err := decodePage(resp, bytes.NewReader(body), number, size, decodeCredentials())
+		credentials, err := decodePageNamed(externalAccessNames(), resp, bytes.NewReader(body), number, size, decodeCredentials())
 		check(len(credentials.Rows), Page[struct{}]{Number: credentials.Number, Size: credentials.Size, Total: credentials.Total}, err)
-		subjects, err := decodePage(resp, bytes.NewReader(body), number, size, decodeSubjects())
+		subjects, err := decodePageNamed(externalAccessNames(), resp, bytes.NewReader(body), number, size, decodeSubjects())
 		check(len(subjects.Rows), Page[struct{}]{Number: subjects.Number, Size: subjects.Size, Total: subjects.Total}, err)
 		for _, s := range subjects.Rows {
 			if s.ID != "" && !UsableID(s.ID) {
@@ -209,7 +209,7 @@ func FuzzDecodeRowIsLikeEncodingJSON(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var want, got []Credential
+		var want []Credential
 		token := func(d *json.Decoder) json.Token { token, _ := d.Token(); return token }
 		body = bytes.TrimPrefix(body, []byte(utf8BOM))
 		valid := json.Valid(body) && bytes.HasPrefix(bytes.TrimSpace(body), []byte("{"))
@@ -239,16 +239,14 @@ func FuzzDecodeRowIsLikeEncodingJSON(f *testing.F) {
 			}
 			break
 		}
-		row := decodeCredentials()
+		row, page := decodeCredentials(), Page[Credential]{}
 		_, err := decodeObject(bytes.NewReader(body), map[string]func(*jsontext.Decoder) error{"content": func(d *jsontext.Decoder) error {
-			c, err := row(d, newRowBudget(len(body)))
-			got = append(got, c)
-			return err
+			return row(d, newRowBudget(len(body)), &page)
 		}})
 		if (err == nil) != valid {
 			t.Fatalf("valid: %t, but %v: %q", valid, err, body)
 		}
-		if diff := cmp.Diff(want, got); valid && diff != "" {
+		if diff := cmp.Diff(want, page.Rows); valid && diff != "" {
 			t.Fatalf("%q: %s", body, diff)
 		}
 	})

@@ -80,6 +80,9 @@ type account struct {
 	changes  []Change
 	subjects map[string]*subject
 	listed   []*subject // in the order in which they were put
+	anchors  []TrustAnchor
+
+	certificates []Certificate
 }
 
 type subject struct {

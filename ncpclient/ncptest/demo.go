@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
-	"encoding/pem"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -79,6 +78,8 @@ func NewDemo(cfg Config) *Demo {
 	d.orders = newChance(cfg.Seed, "orders")
 	d.castWorkloads(cfg.Seed)
 	d.castCertificates()
+	d.castAnchors()
+	d.castInventory()
 	d.Advance(d.start)
 	return d
 }
@@ -247,6 +248,31 @@ func (d *Demo) castCertificates() {
 	d.nextOrder = d.start.Add(demoOrderInterval)
 }
 
+// castAnchors makes the authorities that the workloads' certificates come from:
+// one of them runs out soon.
+func (d *Demo) castAnchors() {
+	day := func(days int) string { return FormatTime(d.start.AddDate(0, 0, days)) }
+	d.SetTrustAnchors(
+		TrustAnchor{ID: "5b0c2f6e-0a51-4c7b-9a43-a1f0c9d84e11", Name: "issuing-ca-g2", Enabled: true, NotAfter: day(9 * 365), CRLs: []CRL{{Enabled: true, NextUpdate: day(6)}}},
+		TrustAnchor{ID: "8e6d1a37-52d8-4f0e-b6c5-2c7be0f3a902", Name: "partner-ca", Enabled: true, NotAfter: day(24)},
+		TrustAnchor{ID: "c3f91b74-7d2a-4e65-8f18-90d4ab6e5c33", Name: "issuing-ca-g1", NotAfter: day(-40)},
+	)
+}
+
+// castInventory makes the certificates that the account has: one in use runs out
+// soon, one has, and one that nobody uses will.
+func (d *Demo) castInventory() {
+	day := func(days int) string { return d.start.In(kst()).AddDate(0, 0, days).Format("2006-01-02 15:04:05") }
+	d.SetCertificates(
+		Certificate{No: 41207, Name: "www", CommonName: "www.example.com", StatusCode: "1", NotAfter: day(211), Used: []string{"lb-1", "lb-2"}},
+		Certificate{No: 41533, Name: "api", CommonName: "api.example.com", StatusCode: "1", NotAfter: day(19), Used: []string{"lb-1"}},
+		Certificate{No: 40011, Name: "old-shop", CommonName: "shop.example.com", StatusCode: "-2", NotAfter: day(-12)},
+		Certificate{No: 41918, Name: "staging", CommonName: "*.staging.example.com", StatusCode: "2", NotAfter: day(27)},
+		Certificate{No: 42002, Name: "cdn", CommonName: "cdn.example.com", StatusCode: "3", NotAfter: day(95), Used: []string{"edge-7"}},
+		Certificate{No: 42110, Name: "partners", CommonName: "partners.example.com", StatusCode: "0"},
+	)
+}
+
 // order adds an order of n certificates.
 func (d *Demo) order(ordered time.Time, n int, end func() (time.Time, string)) {
 	d.nextOrderID += 1 + int64(d.orders.next()%9)
@@ -321,25 +347,17 @@ func exampleName(name, unit string) pkix.Name {
 	}
 }
 
-// issue makes a certificate. Should that ever fail, the history shows the
-// placeholder of the guide: a demo shall not die of its scenery.
+// issue makes a certificate.
 func (a *authority) issue(c *chance, name, unit string, from, to time.Time) identity {
 	serial := new(big.Int).SetUint64(c.next() >> 1)
-	made := identity{serial: serial.String(), pem: "{x509CertificateData}"}
-	template := &x509.Certificate{
+	return identity{serial: serial.String(), pem: a.sign(c.key().Public(), &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      exampleName(name, unit),
 		NotBefore:    from,
 		NotAfter:     to,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(nil, template, a.cert, c.key().Public(), a.key)
-	if err != nil {
-		return made
-	}
-	made.pem = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	return made
+	})}
 }
 
 // chance is a small generator whose numbers are the same everywhere and for ever.

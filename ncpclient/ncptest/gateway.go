@@ -92,6 +92,7 @@ func (s *Server) note(ex *exchange, r *http.Request) (func(Request), Fault) {
 	ex.request = Request{
 		Op:        ex.route.op,
 		SubjectID: ex.route.subjectID,
+		AnchorID:  ex.route.anchorID,
 		Page:      ex.route.page,
 		Size:      ex.route.size,
 		N:         s.counts[ex.route.op],
@@ -163,6 +164,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 type route struct {
 	op         Operation
 	subjectID  string
+	anchorID   string
+	paged      bool // of Certificates: version 2
 	query      url.Values
 	page, size int // -1: not a number
 }
@@ -176,27 +179,40 @@ func parseRoute(r *http.Request) route {
 	switch path {
 	case certificateManagerPath + "/certificate/recentChanges":
 		rt.op = RecentChanges
-		return rt
+	case certificateManagerPath + "/certificate/certificates":
+		rt.op, rt.paged = Certificates, true
+		rt.page = number(rt.query, "page", -1)
+		rt.size = number(rt.query, "pageSize", defaultPageSize)
+	case externalAccessPath + "/certificates": // version 1 of Certificate Manager
+		rt.op = Certificates
 	case externalAccessPath + "/subjects":
 		rt.op = Subjects
+	case externalAccessPath + "/trust-anchors":
+		rt.op = TrustAnchors
 	default:
-		rest, ok := strings.CutPrefix(path, externalAccessPath+"/subjects/")
-		if !ok {
-			return rt
+		if id, ok := idBetween(path, externalAccessPath+"/subjects/", "/credentials"); ok {
+			rt.op, rt.subjectID = Credentials, id
 		}
-		id, ok := strings.CutSuffix(rest, "/credentials")
-		if !ok || id == "" || strings.Contains(id, "/") {
-			return rt
+		if id, ok := idBetween(path, externalAccessPath+"/trust-anchors/", "/crls"); ok {
+			rt.op, rt.anchorID = CRLs, id
 		}
-		id, err := url.PathUnescape(id)
-		if err != nil {
-			return rt
-		}
-		rt.op, rt.subjectID = Credentials, id
 	}
-	rt.page = number(rt.query, "page", 0)
-	rt.size = number(rt.query, "size", defaultPageSize)
+	if rt.op == Subjects || rt.op == Credentials {
+		rt.page = number(rt.query, "page", 0)
+		rt.size = number(rt.query, "size", defaultPageSize)
+	}
 	return rt
+}
+
+// idBetween is the one segment of a path between its beginning and its end.
+func idBetween(path, before, after string) (string, bool) {
+	rest, begins := strings.CutPrefix(path, before)
+	escaped, ends := strings.CutSuffix(rest, after)
+	if !begins || !ends || escaped == "" || strings.Contains(escaped, "/") {
+		return "", false
+	}
+	id, err := url.PathUnescape(escaped)
+	return id, err == nil
 }
 
 func number(query url.Values, name string, absent int) int {
@@ -248,6 +264,14 @@ func (ex *exchange) answer(w http.ResponseWriter, r *http.Request) {
 		ex.recentChanges(w, r)
 	case Subjects, Credentials:
 		ex.page(w, r)
+	case Certificates:
+		if key.SubAccount && ex.route.paged {
+			EmptyForbidden().ServeHTTP(w, r)
+			return
+		}
+		ex.certificates(w, r)
+	case TrustAnchors, CRLs:
+		ex.list(w, r)
 	}
 }
 

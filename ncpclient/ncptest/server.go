@@ -49,6 +49,9 @@ const (
 	RecentChanges Operation = "recentChanges"
 	Subjects      Operation = "subjects"
 	Credentials   Operation = "credentials"
+	TrustAnchors  Operation = "trustAnchors"
+	CRLs          Operation = "crls"
+	Certificates  Operation = "certificates"
 )
 
 // Order is the order of the rows in a subject's history. The real one is not
@@ -103,6 +106,9 @@ type Config struct {
 	MaxPageSize int
 	// RefusePageSizeAbove answers a larger size with HTTP 400. 0 is off.
 	RefusePageSizeAbove int
+	// CertificatePagesFrom is the number of the first page of certificates: no
+	// document tells whether it is 0 or 1.
+	CertificatePagesFrom int
 	// Latency passes before each answer, faults included.
 	Latency time.Duration
 	// RateLimit is requests a second over all operations, in real time; beyond it
@@ -141,6 +147,7 @@ func (c *Config) lies(op Operation) bool {
 type Request struct {
 	Op        Operation
 	SubjectID string // of Credentials
+	AnchorID  string // of CRLs
 	Page      int    // as asked for; -1 if it was no number
 	Size      int    // as asked for, 20 if absent; -1 if it was no number
 	N         int    // counts the requests of this operation, from 1

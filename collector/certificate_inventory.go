@@ -1,0 +1,104 @@
+package collector
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ncp_exporter/ncpclient"
+)
+
+// InventoryClient is what CertificateInventory needs of ncpclient.
+type InventoryClient interface {
+	Certificates(ctx context.Context, size int) iter.Seq2[ncpclient.Page[ncpclient.Certificate], error]
+}
+
+// CertificateInventory tells of all certificates of Certificate Manager when they
+// run out.
+type CertificateInventory struct {
+	*poll[[]ncpclient.Certificate]
+	client InventoryClient
+
+	notAfter, inUse, byStatus, unreadable *prometheus.Desc
+}
+
+// inventoryPage is the number of rows a page that is asked for.
+const inventoryPage = 100
+
+// NewCertificateInventory makes the collector certificate_inventory.
+func NewCertificateInventory(client InventoryClient, now func() time.Time) *CertificateInventory {
+	const source = " (Certificate Manager certificates, sslCertificateList[]."
+	c := &CertificateInventory{
+		client: client,
+		notAfter: prometheus.NewDesc("ncp_certificate_manager_certificate_not_after_timestamp_seconds",
+			"When a certificate runs out that is neither deleted nor revoked"+source+"notAfter, or validEndDate of version 1).",
+			[]string{"certificate_id", "name", "common_name"}, nil),
+		inUse: prometheus.NewDesc("ncp_certificate_manager_certificate_in_use",
+			"1 if a service uses the certificate, else 0; absent if the answer does not say"+source+"usedInstanceNoList).",
+			[]string{"certificate_id"}, nil),
+		byStatus: prometheus.NewDesc("ncp_certificate_manager_certificates",
+			"All certificates, by the guide's name for their status"+source+"statusCode).",
+			[]string{"status"}, nil),
+		unreadable: prometheus.NewDesc("ncp_certificate_manager_unreadable_certificate_dates",
+			"Certificates with a date that cannot be read, or valid ones without a date, so that it is not known when they run out"+source+"notAfter, or validEndDate of version 1).",
+			nil, nil),
+	}
+	c.poll = newPoll("certificate_inventory", now, c.ask)
+	return c
+}
+
+func (c *CertificateInventory) ask(ctx context.Context) (*[]ncpclient.Certificate, error) {
+	var all []ncpclient.Certificate
+	err := walkWhole(c.client.Certificates(ctx, inventoryPage),
+		func() { all = nil },
+		func(page ncpclient.Page[ncpclient.Certificate]) { all = append(all, page.Rows...) })
+	if err != nil {
+		return nil, err
+	}
+	all, err = usable(all, "certificates", func(c ncpclient.Certificate) string { return c.ID })
+	if all == nil {
+		return nil, err
+	}
+	return &all, err
+}
+
+// Describe gives all descriptions.
+func (c *CertificateInventory) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.notAfter, c.inUse, c.byStatus, c.unreadable} {
+		ch <- d
+	}
+}
+
+// Collect gives the gauges if the last Update read the list.
+func (c *CertificateInventory) Collect(ch chan<- prometheus.Metric) {
+	certificates := c.latest()
+	if certificates == nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	counts, unreadable := make(map[ncpclient.CertificateStatus]int), 0
+	for _, cert := range *certificates {
+		counts[cert.Status]++
+		if cert.Status == ncpclient.CertificateDeleted || cert.Status == ncpclient.CertificateRevoked {
+			continue // it runs out no more
+		}
+		id := labelValue(cert.ID)
+		if cert.Unreadable {
+			unreadable++
+		}
+		if !cert.NotAfter.IsZero() {
+			gauge(c.notAfter, timestamp(cert.NotAfter), id, labelValue(cert.Name), labelValue(cert.CommonName))
+		}
+		if cert.InUse != nil {
+			gauge(c.inUse, boolValue(*cert.InUse), id)
+		}
+	}
+	for _, status := range ncpclient.CertificateStatuses() {
+		gauge(c.byStatus, float64(counts[status]), string(status))
+	}
+	gauge(c.unreadable, float64(unreadable))
+}

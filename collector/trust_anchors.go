@@ -1,0 +1,144 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"ncp_exporter/ncpclient"
+)
+
+// TrustAnchorsClient is what TrustAnchors needs of ncpclient.
+type TrustAnchorsClient interface {
+	TrustAnchors(ctx context.Context) ([]ncpclient.TrustAnchor, error)
+	CRLs(ctx context.Context, trustAnchorID string) ([]ncpclient.CRL, error)
+}
+
+// TrustAnchors tells when the authorities run out whose certificates log in.
+type TrustAnchors struct {
+	*poll[[]trustAnchor]
+	client      TrustAnchorsClient
+	concurrency int
+
+	notAfter, enabled, nextUpdate, unreadable *prometheus.Desc
+}
+
+type trustAnchor struct {
+	ncpclient.TrustAnchor
+	nextUpdate time.Time // of the CRL that is due first; zero if none tells
+}
+
+// NewTrustAnchors makes the collector external_access_trust_anchors, which reads
+// the CRLs of so many anchors side by side.
+func NewTrustAnchors(client TrustAnchorsClient, concurrency int, now func() time.Time) *TrustAnchors {
+	c := &TrustAnchors{
+		client:      client,
+		concurrency: concurrency,
+		notAfter: prometheus.NewDesc("ncp_external_access_trust_anchor_not_after_timestamp_seconds",
+			"When the certificate of a trust anchor runs out (External Access trust-anchors, source.sourceData.notAfterDate).",
+			[]string{"trust_anchor_id", "name"}, nil),
+		enabled: prometheus.NewDesc("ncp_external_access_trust_anchor_enabled",
+			"1 if certificates of the trust anchor may log in, else 0 (External Access trust-anchors, enabled).",
+			[]string{"trust_anchor_id", "name"}, nil),
+		nextUpdate: prometheus.NewDesc("ncp_external_access_trust_anchor_crl_next_update_timestamp_seconds",
+			"When the first of a trust anchor's lists of revoked certificates that are not disabled is to be replaced, where that can be read (External Access trust-anchors/{trustAnchorId}/crls, nextUpdate or the list itself).",
+			[]string{"trust_anchor_id", "name"}, nil),
+		unreadable: prometheus.NewDesc("ncp_external_access_unreadable_trust_anchors",
+			"Trust anchors of which it cannot be read when they run out (External Access trust-anchors, source.sourceData.notAfterDate).",
+			nil, nil),
+	}
+	c.poll = newPoll("external_access_trust_anchors", now, c.ask)
+	return c
+}
+
+func (c *TrustAnchors) ask(ctx context.Context) (*[]trustAnchor, error) {
+	rows, err := c.client.TrustAnchors(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err = usable(rows, "trust anchors", func(a ncpclient.TrustAnchor) string { return a.ID })
+	if rows == nil {
+		return nil, err
+	}
+	anchors := make([]trustAnchor, len(rows))
+	for i, row := range rows {
+		anchors[i].TrustAnchor = row
+	}
+	return &anchors, errors.Join(c.askCRLs(ctx, anchors), err)
+}
+
+// askCRLs reads the CRLs of all anchors. One that fails hides no other.
+func (c *TrustAnchors) askCRLs(ctx context.Context, anchors []trustAnchor) error {
+	var (
+		group  errgroup.Group
+		mu     sync.Mutex
+		failed int
+		first  error // always of the same anchor, or the log would tell news where there are none
+		at     int
+	)
+	group.SetLimit(max(1, c.concurrency))
+	for i := range anchors {
+		group.Go(func() error {
+			crls, err := c.client.CRLs(ctx, anchors[i].ID)
+			if err != nil && !errors.Is(err, ncpclient.ErrNotFound) { // one that has none may be told so
+				mu.Lock()
+				defer mu.Unlock()
+				failed++
+				if first == nil || i < at {
+					first, at = err, i
+				}
+				return nil
+			}
+			for _, crl := range crls {
+				off := crl.Enabled != nil && !*crl.Enabled
+				if due := crl.NextUpdate; !off && !due.IsZero() && (anchors[i].nextUpdate.IsZero() || due.Before(anchors[i].nextUpdate)) {
+					anchors[i].nextUpdate = due
+				}
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // none returns an error
+	if failed > 0 {
+		return fmt.Errorf("the CRLs of %d of %d trust anchors could not be read, the first: %w", failed, len(anchors), first)
+	}
+	return nil
+}
+
+// Describe gives all descriptions.
+func (c *TrustAnchors) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.notAfter, c.enabled, c.nextUpdate, c.unreadable} {
+		ch <- d
+	}
+}
+
+// Collect gives the gauges if the last Update read the list.
+func (c *TrustAnchors) Collect(ch chan<- prometheus.Metric) {
+	anchors := c.latest()
+	if anchors == nil {
+		return
+	}
+	unreadable := 0
+	for _, a := range *anchors {
+		gauge := func(d *prometheus.Desc, value float64) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labelValue(a.ID), labelValue(a.Name))
+		}
+		if a.NotAfter.IsZero() {
+			unreadable++
+		} else {
+			gauge(c.notAfter, timestamp(a.NotAfter))
+		}
+		if a.Enabled != nil {
+			gauge(c.enabled, boolValue(*a.Enabled))
+		}
+		if !a.nextUpdate.IsZero() {
+			gauge(c.nextUpdate, timestamp(a.nextUpdate))
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(c.unreadable, prometheus.GaugeValue, float64(unreadable))
+}

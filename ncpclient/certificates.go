@@ -1,0 +1,219 @@
+package ncpclient
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Certificate is a certificate in Certificate Manager.
+type Certificate struct {
+	ID         string // certificateNo; empty if the row has none that can be used
+	Name       string // certificateName
+	CommonName string // commonName, or domainAddress of version 1
+	Status     CertificateStatus
+	// NotAfter is when it runs out (notAfter, or validEndDate of version 1); zero
+	// if there is no such date. Unreadable says that there is one that cannot be
+	// read, or none where there should be.
+	NotAfter   time.Time
+	Unreadable bool
+	// InUse says whether a service uses it (usedInstanceNoList); nil if the answer
+	// does not say.
+	InUse *bool
+}
+
+// CertificateStatus is the state of a certificate (statusCode), by the guide's
+// name for it.
+type CertificateStatus string
+
+// The states that decide on something here.
+const (
+	CertificateUnknown CertificateStatus = "unknown"
+	CertificateDeleted CertificateStatus = "deleted"
+	CertificateRevoked CertificateStatus = "revoke"
+
+	certificateNormal = "normal"
+)
+
+// certificateStatuses are the states of the guide. Two codes share a name.
+var certificateStatuses = [...]struct{ code, name string }{ //nolint:gochecknoglobals // a constant in all but syntax
+	{"0", "ongoing"},
+	{"1", certificateNormal},
+	{"2", certificateNormal + "_unregistered_private_key"},
+	{"3", certificateNormal + "_global_edge_dedicated"},
+	{"-1", "failed"},
+	{"-2", "expire"},
+	{"-3", "validation_failed"},
+	{"-4", "validation_expire"},
+	{"-5", string(CertificateRevoked)},
+	{"-6", string(CertificateDeleted)},
+	{"-7", "request_revoke"},
+	{"-11", "failed_lint"},
+	{"-12", "failed_ct"},
+	{"-20", "failed"},
+}
+
+// CertificateStatuses are all states, each once.
+func CertificateStatuses() []CertificateStatus {
+	all := make([]CertificateStatus, 0, len(certificateStatuses))
+	for _, s := range certificateStatuses[:len(certificateStatuses)-1] {
+		all = append(all, CertificateStatus(s.name))
+	}
+	return append(all, CertificateUnknown)
+}
+
+// parseCertificateStatus takes the code and, as the guides drift, the name.
+func parseCertificateStatus(texts ...string) CertificateStatus {
+	words := strings.NewReplacer(" ", "_", "(", "", ")", "", "-", "_")
+	for _, text := range texts {
+		text = strings.ToLower(strings.TrimSpace(text))
+		for _, s := range certificateStatuses {
+			if text == s.code || words.Replace(text) == s.name {
+				return CertificateStatus(s.name)
+			}
+		}
+	}
+	return CertificateUnknown
+}
+
+// inventory is how the list of certificates is asked for.
+type inventory struct {
+	v1, v2         *api // nil if there is none
+	pagesV1, pages pager
+	refused        atomic.Bool // version 2, for its key or at its site
+}
+
+// init finds the address of version 1 beside that of version 2. Both share the
+// limits of their API.
+func (i *inventory) init(a *api) {
+	rows, totals := "sslCertificateList", []string{"totalCount", "totalRows"}
+	i.pages.names = pageNames{page: "page", size: "pageSize", firstUnnamed: true, rows: rows, totals: totals}
+	i.pagesV1.names = pageNames{rows: rows, totals: totals}
+	root, isV2 := strings.CutSuffix(a.base.Path, "/v2")
+	switch {
+	case isV2:
+		older := *a
+		base := *a.base
+		base.Path, base.RawPath = root+"/v1", strings.TrimSuffix(a.base.RawPath, "/v2")
+		if base.RawPath != "" {
+			base.RawPath += "/v1"
+		}
+		older.base = &base
+		i.v1, i.v2 = &older, a
+	case strings.HasSuffix(a.base.Path, "/v1"):
+		i.v1 = a
+	default:
+		i.v2 = a
+	}
+}
+
+// Certificates gives all certificates, page by page; see Pages for how it ends.
+// It asks version 2 (GET /certificate/certificates) or, where the key or the site
+// does not allow that, version 1 (GET /certificates), which has no pages.
+func (c *CertificateManager) Certificates(ctx context.Context, size int) iter.Seq2[Page[Certificate], error] {
+	i := &c.inventory
+	var first Page[Certificate]
+	older := false
+	return Pages(size, func(number, size int) (Page[Certificate], error) {
+		if number == 0 {
+			older = i.v2 == nil || i.v1 != nil && i.refused.Load()
+		}
+		var page Page[Certificate]
+		var err error
+		if !older {
+			page, err = i.page(ctx, number, size, first)
+			if number > 0 || i.v1 == nil || !refusesVersion(err) {
+				first = page
+				return page, err
+			}
+			older = true
+		}
+		if number > 0 {
+			return Page[Certificate]{Number: number, Total: unknownCount}, nil // there are no pages
+		}
+		page, err = getPage(ctx, i.v1, &i.pagesV1, OpCertificates, []string{"certificates"}, 0, size, decodeCertificates)
+		page, err = empty(page, err)
+		i.refused.Store(err == nil) // else version 2 has another chance
+		return page, err
+	})
+}
+
+// page asks version 2 for a page. Whether its pages count from 0 or from 1 shows
+// when the second is the first again.
+func (i *inventory) page(ctx context.Context, number, size int, first Page[Certificate]) (Page[Certificate], error) {
+	get := func() (Page[Certificate], error) {
+		page, err := getPage(ctx, i.v2, &i.pages, OpCertificates, []string{"certificate", "certificates"}, number, size, decodeCertificates)
+		return empty(page, err)
+	}
+	page, err := get()
+	if number == 1 && err == nil && len(page.Rows) > 0 && !i.pages.fromOne.Load() && reflect.DeepEqual(page.Rows, first.Rows) {
+		i.pages.fromOne.Store(true)
+		return get()
+	}
+	return page, err
+}
+
+// empty makes the error that says that there is no certificate a list of none.
+func empty(page Page[Certificate], err error) (Page[Certificate], error) {
+	var e *Error
+	if errors.As(err, &e) && emptyListCodes[e.Code] {
+		return Page[Certificate]{}, nil
+	}
+	return page, err
+}
+
+// refusesVersion says whether an error is about the version and not the question.
+func refusesVersion(err error) bool {
+	return errors.Is(err, ErrMainAccountKey) || errors.Is(err, ErrPermission) || errors.Is(err, ErrNotFound)
+}
+
+func decodeCertificates() rowDecoder[Certificate] {
+	var id, name, commonName, domain, code, status, notAfter, validEnd text
+	var used usage
+	fields := []field{
+		{"certificateNo", &id},
+		{"certificateName", &name},
+		{"commonName", &commonName},
+		{"domainAddress", &domain},
+		{"statusCode", &code},
+		{"statusName", &status},
+		{"notAfter", &notAfter},
+		{"validEndDate", &validEnd},
+		{"usedInstanceNoList", &used},
+	}
+	return func(d *jsontext.Decoder, left *rowBudget, page *Page[Certificate]) error {
+		if err := decodeRow(d, fields, left); err != nil {
+			return err
+		}
+		c := Certificate{
+			Name:       string(name),
+			CommonName: firstOf(string(commonName), string(domain)),
+			Status:     parseCertificateStatus(string(code), string(status)),
+			InUse:      flag(used).pointer(),
+		}
+		if UsableID(string(id)) {
+			c.ID = string(id)
+		}
+		date := firstOf(string(notAfter), string(validEnd))
+		c.NotAfter = ParseDate(date)
+		c.Unreadable = c.NotAfter.IsZero() && (strings.TrimSpace(date) != "" || strings.HasPrefix(string(c.Status), certificateNormal))
+		page.Rows = append(page.Rows, c)
+		return nil
+	}
+}
+
+// usage is whether a list, which may come as text, names anybody.
+type usage flag
+
+func (u *usage) UnmarshalJSON(b []byte) error {
+	inner := bytes.Trim(b, "[]\" \t\r\n")
+	*u = usage{known: !bytes.Equal(b, []byte("null")) && b[0] != '{', value: len(inner) > 0}
+	return nil
+}

@@ -1,0 +1,160 @@
+package ncpclient
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// TrustAnchor is a certificate authority whose certificates log in.
+type TrustAnchor struct {
+	ID       string // empty if the row has none that can be used
+	Name     string
+	Enabled  *bool     // nil if the answer does not say
+	NotAfter time.Time // source.sourceData.notAfterDate; zero if it cannot be read
+}
+
+// CRL is a list of revoked certificates of a trust anchor.
+type CRL struct {
+	Enabled    *bool     // nil if the answer does not say
+	NextUpdate time.Time // zero if it cannot be read
+}
+
+// maxListed bounds the rows of a list that has no pages. Both lists hold what
+// somebody put there by hand.
+const maxListed = 10_000
+
+// TrustAnchors asks for all trust anchors (GET /trust-anchors).
+func (c *ExternalAccess) TrustAnchors(ctx context.Context) ([]TrustAnchor, error) {
+	return getList(ctx, c.api, OpTrustAnchors, []string{"trust-anchors"}, func(row leaves) TrustAnchor {
+		anchor := TrustAnchor{
+			Name:     row.first("/name", "/trustanchorname"),
+			Enabled:  row.flag("/enabled"),
+			NotAfter: ParseDate(row.first("/source/sourcedata/notafterdate", "/notafterdate", "/source/notafterdate")),
+		}
+		if id := row.first("/trustanchorid", "/id"); UsableID(id) {
+			anchor.ID = id
+		}
+		if anchor.NotAfter.IsZero() {
+			// Not documented, but what the expiry date is of.
+			v, _ := CertificateValidity(row.first("/source/sourcedata/x509certificatedata"), "")
+			anchor.NotAfter = v.NotAfter
+		}
+		return anchor
+	})
+}
+
+// CRLs asks for the lists of revoked certificates of a trust anchor (GET
+// /trust-anchors/{id}/crls). No field of them is documented: a date whose name
+// says that it is of the next update is taken, or else what the list itself says.
+func (c *ExternalAccess) CRLs(ctx context.Context, trustAnchorID string) ([]CRL, error) {
+	if !UsableID(trustAnchorID) {
+		return nil, fmt.Errorf("%q cannot be a trust anchor's id", cleanText(trustAnchorID, maxToken))
+	}
+	return getList(ctx, c.api, OpCRLs, []string{"trust-anchors", trustAnchorID, "crls"}, func(row leaves) CRL {
+		crl := CRL{Enabled: row.flag("/enabled")}
+		for name, value := range row {
+			last := name[strings.LastIndexByte(name, '/')+1:]
+			if at := ParseDate(value); strings.HasPrefix(last, "nextupdate") && !at.IsZero() && (crl.NextUpdate.IsZero() || at.Before(crl.NextUpdate)) {
+				crl.NextUpdate = at
+			}
+		}
+		for _, value := range row {
+			if crl.NextUpdate.IsZero() && len(value) > maxListedDate {
+				crl.NextUpdate = nextUpdateIn(value)
+			}
+		}
+		return crl
+	})
+}
+
+// maxListedDate is longer than any date, and shorter than any CRL.
+const maxListedDate = 64
+
+// getList calls an operation that answers with a bare array.
+func getList[T any](ctx context.Context, a *api, op Operation, path []string, read func(leaves) T) (rows []T, err error) {
+	err = a.get(ctx, op, path, nil, func(resp *http.Response, body io.Reader) error {
+		rows = nil
+		left := newRowBudget(maxListed)
+		return decodeList(resp, body, func(d *jsontext.Decoder) error {
+			raw, err := d.ReadValue()
+			if err != nil {
+				return err
+			}
+			if err := left.take(len(raw)); err != nil {
+				return err
+			}
+			row, err := leavesOf(raw)
+			if err != nil {
+				return err
+			}
+			rows = append(rows, read(row))
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// leaves are the strings, numbers, truths and arrays of a value, wherever in its
+// objects they stand, by their JSON pointer in lower case: for answers of which
+// little is known.
+type leaves map[string]string
+
+// maxLeaves bounds what is kept of one row.
+const maxLeaves = 200
+
+func leavesOf(raw jsontext.Value) (leaves, error) {
+	row := make(leaves)
+	d := jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	for len(row) < maxLeaves {
+		switch kind := d.PeekKind(); kind {
+		case '{', '}', 'n':
+			if _, err := d.ReadToken(); err != nil {
+				return nil, err
+			}
+		case '"', '0', 't', 'f', '[':
+			value, err := d.ReadValue()
+			if err != nil {
+				return nil, err
+			}
+			if at, length := d.StackIndex(d.StackDepth()); at == '{' && length%2 == 1 {
+				continue // the name of a member
+			}
+			var t text
+			if err := t.UnmarshalJSON(value); err != nil {
+				return nil, err
+			}
+			row[strings.ToLower(string(d.StackPointer()))] = string(t)
+		default:
+			return row, nil // the end: the value was read before, and is valid
+		}
+	}
+	return row, nil
+}
+
+// first is the first of these that is there.
+func (l leaves) first(names ...string) string {
+	for _, name := range names {
+		if value := l[name]; value != "" {
+			return value
+		}
+	}
+	return ""
+}
+
+func (l leaves) flag(name string) *bool {
+	var f flag
+	if f.UnmarshalJSON([]byte(l[name])) != nil {
+		return nil
+	}
+	return f.pointer()
+}
