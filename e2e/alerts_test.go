@@ -37,19 +37,22 @@ func expected(address map[string]string) map[string]map[string]string {
 		"NCPAuthenticationFailureRatioHigh": {
 			"job": "ncp", "subject_id": failing, "x509_subject": "CN=failing",
 		},
-		"NCPNewSubjectFailing":  {"job": "ncp"},
-		"NCPSubjectSilent":      {"job": "ncp", "subject_id": silent, "x509_subject": "CN=silent"},
-		"NCPUncountedEntries":   {"job": "ncp", "reason": "no_time"},
-		"NCPExporterDown":       {"job": "shards", "instance": address["shard 1"]},
-		"NCPShardMissing":       {"job": "shards"},
-		"NCPExporterAbsent":     {"job": "absent"},
-		"NCPNumbersStale":       {"job": "broken", "collector": certificateManager},
-		"NCPCollectorFailing":   {"job": "broken", "collector": externalAccess, "instance": address["broken"]},
-		"NCPSubjectStale":       {"job": "broken", "subject_id": broken, "x509_subject": "CN=broken"},
-		"NCPRateLimited":        {"job": "limited", "api": externalAccess},
-		"NCPClockOff":           {"job": "clock", "api": externalAccess, "instance": address["clock"]},
-		"NCPLedgerNotOnDisk":    {"job": "clock", "instance": address["clock"]},
-		exporterThatNeverAnswer: {"job": "ncp_exporter", "instance": nobody},
+		"NCPCertificateExpiresSoon":     {"job": "ncp", "trust_anchor_id": "anchor-soon"},
+		"NCPCertificateExpiresVerySoon": {"job": "ncp", "trust_anchor_id": "anchor-very-soon"},
+		"NCPCertificateExpired":         {"job": "ncp", "trust_anchor_id": "anchor-expired"},
+		"NCPNewSubjectFailing":          {"job": "ncp"},
+		"NCPSubjectSilent":              {"job": "ncp", "subject_id": silent, "x509_subject": "CN=silent"},
+		"NCPUncountedEntries":           {"job": "ncp", "reason": "no_time"},
+		"NCPExporterDown":               {"job": "shards", "instance": address["shard 1"]},
+		"NCPShardMissing":               {"job": "shards"},
+		"NCPExporterAbsent":             {"job": "absent"},
+		"NCPNumbersStale":               {"job": "broken", "collector": certificateManager},
+		"NCPCollectorFailing":           {"job": "broken", "collector": externalAccess, "instance": address["broken"]},
+		"NCPSubjectStale":               {"job": "broken", "subject_id": broken, "x509_subject": "CN=broken"},
+		"NCPRateLimited":                {"job": "limited", "api": externalAccess},
+		"NCPClockOff":                   {"job": "clock", "api": externalAccess, "instance": address["clock"]},
+		"NCPLedgerNotOnDisk":            {"job": "clock", "instance": address["clock"]},
+		exporterThatNeverAnswer:         {"job": "ncp_exporter", "instance": nobody},
 	}
 }
 
@@ -224,6 +227,7 @@ func wellNCP(t *testing.T) ncp {
 // troubled is an account in which much is wrong.
 func troubled(t *testing.T) ncp {
 	t.Helper()
+	var anchors []ncptest.TrustAnchor
 	n := newNCP(t, ncptest.Config{})
 	n.certificateManager.SetChanges(
 		ncptest.Change{OrderID: "410", CertificateID: 55992, Status: ncptest.StatusOngoing},
@@ -233,6 +237,11 @@ func troubled(t *testing.T) ncp {
 		_, name, _ := strings.Cut(id, "-")
 		n.externalAccess.PutSubject(ncptest.Subject{SubjectID: id, X509Subject: "CN=" + name, Enabled: true})
 	}
+	// In this faster time, 30 days are two hours, and a week is 28 minutes.
+	for id, left := range map[string]time.Duration{"anchor-soon": time.Hour, "anchor-very-soon": 10 * time.Minute, "anchor-expired": -time.Minute} {
+		anchors = append(anchors, ncptest.TrustAnchor{ID: id, Name: id, Enabled: true, NotAfter: ncptest.FormatTime(time.Now().Add(left))})
+	}
+	n.externalAccess.SetTrustAnchors(anchors...)
 	n.externalAccess.AddCredentials(silent, ncptest.NewCredential(time.Now().Add(-lastSeen), "1", false))
 	n.externalAccess.AddCredentials(uncounted, ncptest.Credential{SerialNumber: "1"})
 	return n
