@@ -315,7 +315,7 @@ func checkColumns(t *testing.T, v *viewer, p *grafana.Panel) {
 	}
 	// What an alert is about is up to its rule.
 	if p.Title == "Alerts" {
-		for _, label := range []string{"x509_subject", "subject_id", "order_id", "certificate_id", "api"} {
+		for _, label := range []string{"x509_subject", "subject_id", "order_id", "certificate_id", "api", "kind", "name", "trust_anchor_id", "in_use"} {
 			there[label] = true
 		}
 	}
