@@ -17,11 +17,11 @@ import (
 	"ncp_exporter/ncpclient/ncptest"
 )
 
-// certificateText is of the length that a certificate has in PEM. All rows share
-// it, so that the account stays small in this process.
+// certificateText is 1.5 kB that can be read: a certificate, again and again, as
+// in a chain. All rows share it, so that the account stays small in this process.
 func certificateText() string {
-	const lines, line = 22, "MIIDazCCAlOgAwIBAgIUQ3VydG9wc2VjcmV0bm90cmVhbGx5T25seUFUZXN0Tm90\n"
-	return "-----BEGIN CERTIFICATE-----\n" + strings.Repeat(line, lines) + "-----END CERTIFICATE-----\n"
+	text := ncptest.NewCertificate(7, time.Now().Add(-24*time.Hour), time.Now().Add(24*time.Hour))
+	return strings.Repeat(text, 1+1500/len(text))
 }
 
 func subjectID(i int) string { return fmt.Sprintf("c2dea79b-1f5c-4c0e-9a51-%012d", i) }
