@@ -4,7 +4,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -64,22 +63,6 @@ func TestSecurityWebConfig(t *testing.T) {
 	a := request(t, cert.client, http.MethodGet, url, "Authorization", basic("prometheus", "open sesame"))
 	if a.status != http.StatusOK || !strings.Contains(a.header.Get("Strict-Transport-Security"), "max-age=") {
 		t.Errorf("with the password: HTTP %d, headers %v", a.status, a.header)
-	}
-}
-
-// TestSecurityOfTheUnit compares what docs/security.md expects of systemd-analyze.
-func TestSecurityOfTheUnit(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("systemd-analyze is not there")
-	}
-	out, err := exec.CommandContext(t.Context(), analyze, "security", "--no-pager", "--offline=true", "deploy/systemd/ncp_exporter.service").Output() //nolint:gosec // a tool of the machine
-	if err != nil {
-		t.Fatal(err)
-	}
-	exposure := regexp.MustCompile(`Overall exposure level for ncp_exporter\.service: [\d.]+ \w+`)
-	if got, want := exposure.FindString(string(out)), exposure.FindString(document(t, "security.md")); got != want || got == "" {
-		t.Errorf("systemd-analyze says %q, docs/security.md %q", got, want)
 	}
 }
 

@@ -214,8 +214,16 @@ func TestExposure(t *testing.T) {
 		}
 		return level, out
 	}
-	if level, out := exposure(); level > 1.5 {
+	level, out := exposure()
+	if level > 1.5 {
 		t.Errorf("the exposure is %v:\n%s", level, out)
+	}
+	docs, err := os.ReadFile(filepath.Join(released.root, "docs/security.md")) //nolint:gosec // a file of this repository
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told := fmt.Sprintf("Overall exposure level for ncp_exporter.service: %v ", level); !strings.Contains(string(docs), told) {
+		t.Errorf("docs/security.md does not tell %q", told)
 	}
 	text, err := os.ReadFile(unit) //nolint:gosec // made by the test
 	if err != nil {
