@@ -218,7 +218,7 @@ func TestExposure(t *testing.T) {
 	if level > 1.5 {
 		t.Errorf("the exposure is %v:\n%s", level, out)
 	}
-	docs, err := os.ReadFile(filepath.Join(released.root, "docs/security.md")) //nolint:gosec // a file of this repository
+	docs, err := os.ReadFile(filepath.Join(released.root, "docs/security.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
