@@ -15,8 +15,8 @@ import (
 	"github.com/go-kit/log"
 	"github.com/prometheus/common/model"
 
-	"ncp_exporter/collector"
 	"ncp_exporter/collector/ledger"
+	"ncp_exporter/collector/subjects"
 	"ncp_exporter/ncpclient"
 )
 
@@ -313,9 +313,9 @@ func (c *checkup) examineExternalAccess(ctx context.Context) []finding {
 
 // example is a subject to ask for, if there is one: of this shard rather than of
 // another.
-func (c *checkup) example(subjects []ncpclient.Subject) string {
-	shard, other := collector.NewShard(c.shard, c.totalShards), ""
-	for _, s := range subjects {
+func (c *checkup) example(listed []ncpclient.Subject) string {
+	shard, other := subjects.NewShard(c.shard, c.totalShards), ""
+	for _, s := range listed {
 		if s.ID == "" {
 			continue
 		}
@@ -342,7 +342,7 @@ func (t target) askCredentials(ctx context.Context, id string) finding {
 // the exporter needs none then, and a wrong name is found by nothing else.
 func (c *checkup) examineNamedSubjects(ctx context.Context) []finding {
 	t := c.target(ncpclient.APIExternalAccess)
-	shard := collector.NewShard(c.shard, c.totalShards)
+	shard := subjects.NewShard(c.shard, c.totalShards)
 	mine := slices.DeleteFunc(slices.Clone(c.subjects), func(id string) bool { return !shard.Owns(id) })
 	if len(mine) == 0 {
 		return []finding{{

@@ -29,8 +29,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	bolt "go.etcd.io/bbolt"
 
-	"ncp_exporter/collector"
 	"ncp_exporter/collector/ledger"
+	"ncp_exporter/collector/subjects"
 	"ncp_exporter/ncpclient/ncptest"
 )
 
@@ -288,7 +288,7 @@ func TestCheckOfAShard(t *testing.T) {
 	for i := range 20 {
 		n.PutSubject(ncptest.Subject{SubjectID: fmt.Sprint("subject-", i), Enabled: true})
 	}
-	shard := collector.NewShard(1, 3)
+	shard := subjects.NewShard(1, 3)
 	_, r, _ := n.check(t, n.env(), "--shard=1", "--total-shards=3")
 	r.others(t)
 	wantAll(t, r.said(findCollectors), "--shard=1 of 3", "shard 0 does it")
@@ -303,7 +303,7 @@ func TestCheckOfAShard(t *testing.T) {
 	wantAll(t, r.said(findHistories), "warn", "none of the subjects that are named is this shard's")
 }
 
-func notOf(shard collector.Shard) string {
+func notOf(shard subjects.Shard) string {
 	for i := 0; ; i++ {
 		if id := fmt.Sprint("subject-", i); !shard.Owns(id) {
 			return id

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -137,7 +136,7 @@ func describedNames() []string {
 		defer close(ch)
 		for _, c := range []prometheus.Collector{
 			collector.NewCertificateManager(nil, l, collector.CertificateManagerOptions{}),
-			collector.NewExternalAccess(log.NewNopLogger(), nil, l, collector.ExternalAccessOptions{}),
+			collector.NewExternalAccess(nil, l),
 			collector.NewCertificateInventory(nil, time.Now),
 			collector.NewTrustAnchors(nil, 1, time.Now),
 			collector.NewAPIMetrics(),

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"ncp_exporter/collector"
 	"ncp_exporter/collector/ledger"
+	"ncp_exporter/collector/subjects"
 	"ncp_exporter/ncpclient"
 )
 
@@ -226,11 +228,12 @@ func statusWords(s ncpclient.ValidationStatus) (words, class string) {
 }
 
 func (l *landing) addSubjects(v *landingView, now time.Time) {
-	all := l.subjects.Subjects()
+	all := l.subjects.State().Subjects
+	slices.SortFunc(all, mostUrgentFirst)
 	v.Subjects = &subjectsView{More: max(0, len(all)-landingRows)}
 	failing := 0
 	for i, s := range all {
-		row := subjectView{ID: s.ID, Name: s.X509Subject, Refreshed: momentOf(s.Refreshed, now), Successes: "–", Failures: "–"}
+		row := subjectView{ID: s.ID, Name: collector.LabelValue(s.X509Subject), Refreshed: momentOf(s.Refreshed, now), Successes: "–", Failures: "–"}
 		newest := s.Totals.Newest[ledger.Failure]
 		if s.Counted {
 			row.Successes = strconv.FormatUint(s.Totals.Count[ledger.Success], 10)
@@ -239,7 +242,7 @@ func (l *landing) addSubjects(v *landingView, now time.Time) {
 		}
 		switch {
 		case s.Err != nil:
-			row.State, row.Class, row.Error = "not read", bad, plainError(s.Err)
+			row.State, row.Class, row.Error = "not read", bad, s.Err.Error()
 		case !newest.IsZero() && now.Sub(newest) < recently:
 			failing++
 			row.State, row.Class = "failed lately", bad
@@ -258,12 +261,16 @@ func (l *landing) addSubjects(v *landingView, now time.Time) {
 	}
 }
 
-// plainError leaves out the subject's id, which stands beside it.
-func plainError(err error) string {
-	if inner := errors.Unwrap(err); inner != nil {
-		return inner.Error()
+// mostUrgentFirst is the order of the subjects: those that could not be read, then
+// those that failed to log in most lately.
+func mostUrgentFirst(a, b subjects.Subject) int {
+	if (a.Err != nil) != (b.Err != nil) {
+		if a.Err != nil {
+			return -1
+		}
+		return 1
 	}
-	return err.Error()
+	return cmp.Or(b.Totals.Newest[ledger.Failure].Compare(a.Totals.Newest[ledger.Failure]), cmp.Compare(a.ID, b.ID))
 }
 
 func many(n int, thing string) string {

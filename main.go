@@ -26,6 +26,8 @@ import (
 
 	"ncp_exporter/collector"
 	"ncp_exporter/collector/ledger"
+	"ncp_exporter/collector/subjects"
+	"ncp_exporter/ncpclient"
 )
 
 func main() {
@@ -104,15 +106,15 @@ func serve(ctx context.Context, s *settings, env func(string) (string, bool), lo
 		all = append(all, page.certificates)
 	}
 	if apis.externalAccess != nil {
-		page.subjects = collector.NewExternalAccess(logger, apis.externalAccess, counts, collector.ExternalAccessOptions{
-			SubjectIDs:  s.subjects,
+		page.subjects = collector.NewExternalAccess(subjects.NewWatcher(log.With(logger, "collector", ncpclient.APIExternalAccess), apis.externalAccess, counts, subjects.Options{
+			IDs:         s.subjects,
 			PageSize:    s.pageSize,
 			Concurrency: s.maxConcurrency,
 			Sweep:       s.sweep,
 			LateArrival: s.lateArrival,
-			Shard:       collector.NewShard(s.shard, s.totalShards),
+			Shard:       subjects.NewShard(s.shard, s.totalShards),
 			Now:         time.Now,
-		})
+		}), counts)
 		all = append(all, page.subjects)
 	}
 	if s.inventory {

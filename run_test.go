@@ -458,7 +458,7 @@ func TestLogLines(t *testing.T) {
 				for pattern, at := range map[string]string{
 					"Starting": "debug", "Watching": "debug", "Listening on": "debug", "TLS is enabled": "debug", // the toolkit's last two
 					"TLS handshake error": "warn", "Collector failed": "warn", "refuses the page size": "warn", // net/http's first
-					"Collector is well again": "debug", "Stopping": "debug", "Stopped": "debug",
+					"Collector recovered": "debug", "Stopping": "debug", "Stopped": "debug",
 				} {
 					if n := p.logs.count(pattern); (n > 0) != (at == "warn" || level == "debug") {
 						t.Errorf("level %s: %d lines with %q:\n%s", level, n, pattern, p.logs)

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"ncp_exporter/collector/subjects"
 	"ncp_exporter/ncpclient"
 )
 
@@ -97,7 +98,7 @@ func (s *stopwatch) stop() {
 // timedClient are the clients of both APIs with a stopwatch on each call.
 type timedClient struct {
 	RecentChangesClient
-	SubjectsClient
+	subjects.Client
 	watch *stopwatch
 }
 
@@ -108,13 +109,13 @@ func (c timedClient) RecentChanges(ctx context.Context, window time.Duration) ([
 }
 
 func (c timedClient) Subjects(ctx context.Context, size int) iter.Seq2[ncpclient.Page[ncpclient.Subject], error] {
-	return timedPages(c.watch, c.SubjectsClient.Subjects(ctx, size))
+	return timedPages(c.watch, c.Client.Subjects(ctx, size))
 }
 
 func (c timedClient) CredentialsPage(ctx context.Context, id string, number, size int) (ncpclient.Page[ncpclient.Credential], error) {
 	c.watch.start()
 	defer c.watch.stop()
-	return c.SubjectsClient.CredentialsPage(ctx, id, number, size)
+	return c.Client.CredentialsPage(ctx, id, number, size)
 }
 
 // timedPages stops the watch while a page is in the caller's hands.

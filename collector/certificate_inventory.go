@@ -15,8 +15,7 @@ type InventoryClient interface {
 	Certificates(ctx context.Context, size int) iter.Seq2[ncpclient.Page[ncpclient.Certificate], error]
 }
 
-// CertificateInventory tells of all certificates of Certificate Manager when they
-// run out.
+// CertificateInventory tells when each certificate of Certificate Manager expires.
 type CertificateInventory struct {
 	*poll[[]ncpclient.Certificate]
 	client InventoryClient
@@ -33,7 +32,7 @@ func NewCertificateInventory(client InventoryClient, now func() time.Time) *Cert
 	c := &CertificateInventory{
 		client: client,
 		notAfter: prometheus.NewDesc("ncp_certificate_manager_certificate_not_after_timestamp_seconds",
-			"When a certificate runs out that is neither deleted nor revoked"+source+"notAfter, or validEndDate of version 1).",
+			"When a certificate expires that is neither deleted nor revoked"+source+"notAfter, or validEndDate of version 1).",
 			[]string{"certificate_id", "name", "common_name"}, nil),
 		inUse: prometheus.NewDesc("ncp_certificate_manager_certificate_in_use",
 			"1 if a service uses the certificate, else 0; absent if the answer does not say"+source+"usedInstanceNoList).",
@@ -42,7 +41,7 @@ func NewCertificateInventory(client InventoryClient, now func() time.Time) *Cert
 			"All certificates, by the guide's name for their status"+source+"statusCode).",
 			[]string{"status"}, nil),
 		unreadable: prometheus.NewDesc("ncp_certificate_manager_unreadable_certificate_dates",
-			"Certificates with a date that cannot be read, or valid ones without a date, so that it is not known when they run out"+source+"notAfter, or validEndDate of version 1).",
+			"Certificates with a date that cannot be read, or valid ones without a date, so that it is not known when they expire"+source+"notAfter, or validEndDate of version 1).",
 			nil, nil),
 	}
 	c.poll = newPoll("certificate_inventory", now, c.ask)
@@ -50,17 +49,16 @@ func NewCertificateInventory(client InventoryClient, now func() time.Time) *Cert
 }
 
 func (c *CertificateInventory) ask(ctx context.Context) (*[]ncpclient.Certificate, error) {
-	var all []ncpclient.Certificate
-	err := walkWhole(c.client.Certificates(ctx, inventoryPage),
-		func() { all = nil },
-		func(page ncpclient.Page[ncpclient.Certificate]) { all = append(all, page.Rows...) })
+	all, err := ncpclient.ReadAll(c.client.Certificates(ctx, inventoryPage))
 	if err != nil {
 		return nil, err
 	}
-	all, err = usable(all, "certificates", func(c ncpclient.Certificate) string { return c.ID })
+	id := func(c ncpclient.Certificate) string { return c.ID }
+	all, err = usable(all, "certificates", id)
 	if all == nil {
 		return nil, err
 	}
+	all = distinct(all, id)
 	return &all, err
 }
 
@@ -84,14 +82,14 @@ func (c *CertificateInventory) Collect(ch chan<- prometheus.Metric) {
 	for _, cert := range *certificates {
 		counts[cert.Status]++
 		if cert.Status == ncpclient.CertificateDeleted || cert.Status == ncpclient.CertificateRevoked {
-			continue // it runs out no more
+			continue // it expires no more
 		}
-		id := labelValue(cert.ID)
+		id := LabelValue(cert.ID)
 		if cert.Unreadable {
 			unreadable++
 		}
 		if !cert.NotAfter.IsZero() {
-			gauge(c.notAfter, timestamp(cert.NotAfter), id, labelValue(cert.Name), labelValue(cert.CommonName))
+			gauge(c.notAfter, timestamp(cert.NotAfter), id, LabelValue(cert.Name), LabelValue(cert.CommonName))
 		}
 		if cert.InUse != nil {
 			gauge(c.inUse, boolValue(*cert.InUse), id)

@@ -2,7 +2,6 @@ package collector
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -38,10 +37,10 @@ type CertificateManager struct {
 
 	changed, status, changes, window *prometheus.Desc
 
-	// made are the series of the certificates as they were given last. Making one
-	// is dear, and most are the same again.
-	making sync.Mutex
-	made   map[certificateStatus]prometheus.Metric
+	// cached are the series of the certificates as they were given last. To make
+	// one is expensive, and most are the same again.
+	mu     sync.Mutex
+	cached map[certificateStatus]prometheus.Metric
 }
 
 // certificateStatus is what the series of a certificate says.
@@ -100,27 +99,22 @@ func (c *CertificateManager) ask(ctx context.Context) (*[]certificateStatus, err
 	if err != nil {
 		return nil, err
 	}
-	all := len(changes)
-	changes = slices.DeleteFunc(changes, func(c ncpclient.CertificateChange) bool { return c.OrderID == "" })
-	if all > 0 && len(changes) == 0 {
-		// To take this for an answer would say that all is well.
-		return nil, fmt.Errorf("none of the %d changed certificates that NCP lists has usable ids", all)
+	changes, err = usable(changes, "changed certificates", func(c ncpclient.CertificateChange) string { return c.OrderID })
+	if changes == nil {
+		return nil, err
 	}
-	certificates := distinct(changes)
+	certificates := mostSerious(changes)
 	current := make(map[string]string, len(certificates))
 	for _, c := range certificates {
 		current[c.orderID+"/"+c.certificateID] = string(c.status)
 	}
 	c.ledger.ApplyStatuses(c.options.Window.String(), current)
 	c.ledger.Commit()
-	if nameless := all - len(changes); nameless > 0 {
-		err = fmt.Errorf("%d of the %d changed certificates that NCP lists have no usable ids and are not shown", nameless, all)
-	}
 	return &certificates, err
 }
 
-// distinct gives each certificate once, with its most serious status.
-func distinct(changes []ncpclient.CertificateChange) []certificateStatus {
+// mostSerious gives each certificate once, with its most serious status.
+func mostSerious(changes []ncpclient.CertificateChange) []certificateStatus {
 	certificates := make([]certificateStatus, 0, len(changes))
 	places := make(map[certificate]int, len(changes))
 	for _, change := range changes {
@@ -154,26 +148,40 @@ func (c *CertificateManager) Collect(ch chan<- prometheus.Metric) {
 	if certificates == nil {
 		return
 	}
-	c.making.Lock()
-	defer c.making.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	ch <- prometheus.MustNewConstMetric(c.window, prometheus.GaugeValue, c.options.Window.Seconds())
 	counts := make(map[ncpclient.ValidationStatus]int, len(statuses))
-	made := make(map[certificateStatus]prometheus.Metric, len(*certificates))
+	cached := make(map[certificateStatus]prometheus.Metric, len(*certificates))
 	for _, says := range *certificates {
 		counts[says.status]++
 		if !c.options.PerCertificate {
 			continue
 		}
-		metric, again := c.made[says]
+		metric, again := c.cached[says]
 		if !again {
 			metric = prometheus.MustNewConstMetric(c.status, prometheus.GaugeValue, 1,
-				labelValue(says.orderID), labelValue(says.certificateID), string(says.status))
+				LabelValue(says.orderID), LabelValue(says.certificateID), string(says.status))
 		}
-		made[says] = metric
+		cached[says] = metric
 		ch <- metric
 	}
-	c.made = made
+	c.cached = cached
 	for _, status := range statuses {
 		ch <- prometheus.MustNewConstMetric(c.changed, prometheus.GaugeValue, float64(counts[status]), string(status))
 	}
+}
+
+// Certificates are the certificates whose status changed inside the look-back
+// window, and false if that could not be read. It asks NCP nothing.
+func (c *CertificateManager) Certificates() (changes []ncpclient.CertificateChange, known bool) {
+	certificates := c.latest()
+	if certificates == nil {
+		return nil, false
+	}
+	for _, cert := range *certificates {
+		changes = append(changes, ncpclient.CertificateChange{OrderID: cert.orderID, CertificateID: cert.certificateID, Status: cert.status})
+	}
+	slices.SortStableFunc(changes, func(a, b ncpclient.CertificateChange) int { return severity(b.Status) - severity(a.Status) })
+	return changes, true
 }

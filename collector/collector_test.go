@@ -195,7 +195,7 @@ func TestLogTellsEvents(t *testing.T) {
 	want := []string{
 		`level=warn collector=a msg="Collector failed" err=one`,
 		`level=warn collector=a msg="Collector failed" err=two`,
-		`level=info collector=a msg="Collector is well again"`,
+		`level=info collector=a msg="Collector recovered"`,
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("the log is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

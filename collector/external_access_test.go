@@ -236,7 +236,7 @@ func TestHostileNames(t *testing.T) {
 	wantValue(t, s, 4, authFamily, "subject_id", "a/b?c#d%2e e", "result", "success")
 	wantValue(t, s, 4, authFamily, "subject_id", "good", "result", "success")
 	wantValue(t, s, 2, subjectFamily)
-	wantValue(t, s, 1, infoFamily, "subject_id", "a/b?c#d%2e e", "x509_subject", labelValue(dn), "enabled", "false")
+	wantValue(t, s, 1, infoFamily, "subject_id", "a/b?c#d%2e e", "x509_subject", LabelValue(dn), "enabled", "false")
 	wantValue(t, s, 0, successFamily, "collector", "external_access")
 	if !strings.Contains(w.log.String(), "1 of the 3 subjects that NCP lists have no usable id") {
 		t.Errorf("the log does not tell of the subject that is left out:\n%s", w.log)

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"ncp_exporter/collector/ledger"
+	"ncp_exporter/collector/subjects"
 	"ncp_exporter/ncpclient"
 	"ncp_exporter/ncpclient/ncptest"
 )
@@ -46,7 +47,7 @@ type worldOptions struct {
 	concurrency int
 	watch       *stopwatch // measures the calls to NCP, if not nil
 	sweep       time.Duration
-	shard       Shard
+	shard       subjects.Shard
 	maxAge      time.Duration
 	now         func() time.Time
 	ledger      *ledger.Ledger
@@ -116,18 +117,18 @@ func newWorld(t testing.TB, o worldOptions) *world {
 		t.Fatal(err)
 	}
 	var changes RecentChangesClient = cm
-	var subjects SubjectsClient = ea
+	var histories subjects.Client = ea
 	if o.watch != nil {
 		timed := timedClient{cm, ea, o.watch}
-		changes, subjects = timed, timed
+		changes, histories = timed, timed
 	}
 	logger := log.NewLogfmtLogger(log.NewSyncWriter(w.log))
 	all := []Collector{
 		NewCertificateManager(changes, o.ledger, CertificateManagerOptions{Window: 24 * time.Hour, PerCertificate: o.perCert, Now: o.now}),
-		NewExternalAccess(logger, subjects, o.ledger, ExternalAccessOptions{
-			SubjectIDs: o.subjects, PageSize: o.pageSize, Concurrency: o.concurrency, Sweep: o.sweep, Shard: o.shard,
+		NewExternalAccess(subjects.NewWatcher(logger, histories, o.ledger, subjects.Options{
+			IDs: o.subjects, PageSize: o.pageSize, Concurrency: o.concurrency, Sweep: o.sweep, Shard: o.shard,
 			LateArrival: time.Hour, Now: o.now,
-		}),
+		}), o.ledger),
 	}
 	if o.expiry {
 		all = append(all, NewCertificateInventory(cm, o.now), NewTrustAnchors(ea, o.concurrency, o.now))

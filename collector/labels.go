@@ -10,9 +10,9 @@ import (
 // distinguished name.
 const maxLabelBytes = 1024
 
-// labelValue makes a stranger's text the value of a label: Prometheus takes
+// LabelValue makes a stranger's text the value of a label: Prometheus takes
 // valid UTF-8 only, and one bad value would cost the whole scrape.
-func labelValue(s string) string {
+func LabelValue(s string) string {
 	s = strings.ToValidUTF8(s, string(utf8.RuneError))
 	if len(s) <= maxLabelBytes {
 		return s

@@ -16,7 +16,7 @@ func FuzzLabelValue(f *testing.F) {
 	}
 	desc := prometheus.NewDesc("m", "A metric.", []string{"l"}, nil)
 	f.Fuzz(func(t *testing.T, s string) {
-		v := labelValue(s)
+		v := LabelValue(s)
 		if !utf8.ValidString(v) || len(v) > maxLabelBytes {
 			t.Errorf("%q becomes %q (%d bytes)", s, v, len(v))
 		}

@@ -2,30 +2,34 @@ package collector
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"ncp_exporter/collector/refresh"
 )
 
 // poll is what collectors have in common that ask NCP the same at each Update
-// and show the answer. It goes on with what an Update had no time for.
+// and show the answer. It is the one item of a queue: what an Update had no time
+// for goes on.
 type poll[T any] struct {
-	*background
 	name string
 	// ask gives the answer, nil if there is none. An error beside an answer says
 	// what is missing in it.
-	ask func(context.Context) (*T, error)
-	now func() time.Time
+	ask   func(context.Context) (*T, error)
+	now   func() time.Time
+	queue *refresh.Queue
 
 	mu     sync.Mutex
-	answer *T // nil while there is none
-	readAt time.Time
+	since  time.Time // of the last Update
+	answer *T        // of the last time that NCP was asked, nil if there was none
+	err    error
+	readAt time.Time // when that came
 }
 
 func newPoll[T any](name string, now func() time.Time, ask func(context.Context) (*T, error)) *poll[T] {
-	return &poll[T]{background: newBackground(), name: name, ask: ask, now: now}
+	return &poll[T]{name: name, ask: ask, now: now, queue: refresh.NewQueue(refresh.Options{Workers: 1, Now: now})}
 }
 
 // Name is the value of the label collector.
@@ -33,69 +37,84 @@ func (p *poll[T]) Name() string { return p.name }
 
 // Update asks NCP.
 func (p *poll[T]) Update(ctx context.Context, since time.Time) error {
-	carried := p.readSince(since)
-	err := p.do(ctx, p.name, p.read)
-	var underWay *underWayError
-	if carried && errors.As(err, &underWay) {
-		return nil
-	}
-	return err
-}
-
-// readSince says whether an answer came after that time. An older one is
-// forgotten.
-func (p *poll[T]) readSince(since time.Time) bool {
+	p.mu.Lock()
+	p.since = since
+	p.mu.Unlock()
+	p.queue.Add(&question[T]{poll: p})
+	p.queue.Run(ctx)
+	p.queue.Retain(func(refresh.Item) bool { return false }) // each Update asks anew
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.readAt.After(since) {
-		p.answer = nil
+	if !refresh.Counts(p.readAt, since) {
+		return &refresh.UnderWayError{What: p.name, Err: ctx.Err()}
 	}
-	return p.answer != nil
+	return p.err
 }
 
-func (p *poll[T]) read(ctx context.Context) error {
-	answer, err := p.ask(ctx)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.answer, p.readAt = answer, p.now()
-	return err
-}
-
-// latest is the answer that the last Update read, or found to be read; nil if
-// there is none.
+// latest is the answer that counts for the last Update; nil if there is none.
 func (p *poll[T]) latest() *T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !refresh.Counts(p.readAt, p.since) {
+		return nil
+	}
 	return p.answer
 }
 
 // Close ends what goes on.
-func (p *poll[T]) Close() { p.close() }
+func (p *poll[T]) Close() { p.queue.Close() }
 
-// usable gives the rows that have an id, each id once. Without an answer, which is
-// nil, or with fewer rows than NCP lists, the error says so.
+// question is the item that asks NCP once.
+type question[T any] struct {
+	poll   *poll[T]
+	answer *T
+}
+
+// Key is the name of the collector.
+func (q *question[T]) Key() string { return q.poll.name }
+
+// TimedOut is false: there is no other item that would have to wait.
+func (*question[T]) TimedOut() bool { return false }
+
+// Refresh asks.
+func (q *question[T]) Refresh(ctx context.Context, _ refresh.Pace) (err error) {
+	q.answer, err = q.poll.ask(ctx)
+	return err
+}
+
+// Done keeps the answer.
+func (q *question[T]) Done(err error) {
+	p := q.poll
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answer, p.err, p.readAt = q.answer, err, p.now()
+}
+
+// usable gives the rows that have an id. Without an answer, which is nil, or with
+// fewer rows than NCP lists, the error says so.
 func usable[T any](rows []T, what string, id func(T) string) ([]T, error) {
-	seen, nameless := make(map[string]bool, len(rows)), 0
-	result := slices.DeleteFunc(slices.Clone(rows), func(row T) bool {
-		switch i := id(row); {
-		case i == "":
-			nameless++
-			return true
-		case seen[i]:
-			return true
-		default:
-			seen[i] = true
-			return false
+	result := make([]T, 0, len(rows))
+	for _, row := range rows {
+		if id(row) != "" {
+			result = append(result, row)
 		}
-	})
-	switch {
-	case nameless > 0 && len(result) == 0:
+	}
+	switch unnamed := len(rows) - len(result); {
+	case unnamed > 0 && len(result) == 0:
 		// To take this for an answer would say that all is well.
 		return nil, fmt.Errorf("none of the %d %s that NCP lists has a usable id", len(rows), what)
-	case nameless > 0:
-		return result, fmt.Errorf("%d of the %d %s that NCP lists have no usable id and are not shown", nameless, len(rows), what)
-	case result == nil:
-		result = []T{}
+	case unnamed > 0:
+		return result, fmt.Errorf("%d of the %d %s that NCP lists have no usable id and are not shown", unnamed, len(rows), what)
 	}
 	return result, nil
+}
+
+// distinct gives the first row of each id.
+func distinct[T any](rows []T, id func(T) string) []T {
+	seen := make(map[string]bool, len(rows))
+	return slices.DeleteFunc(rows, func(row T) bool {
+		repeated := seen[id(row)]
+		seen[id(row)] = true
+		return repeated
+	})
 }

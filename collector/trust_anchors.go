@@ -19,7 +19,8 @@ type TrustAnchorsClient interface {
 	CRLs(ctx context.Context, trustAnchorID string) ([]ncpclient.CRL, error)
 }
 
-// TrustAnchors tells when the authorities run out whose certificates log in.
+// TrustAnchors tells when the certificate authorities expire whose certificates
+// log in.
 type TrustAnchors struct {
 	*poll[[]trustAnchor]
 	client      TrustAnchorsClient
@@ -40,7 +41,7 @@ func NewTrustAnchors(client TrustAnchorsClient, concurrency int, now func() time
 		client:      client,
 		concurrency: concurrency,
 		notAfter: prometheus.NewDesc("ncp_external_access_trust_anchor_not_after_timestamp_seconds",
-			"When the certificate of a trust anchor runs out (External Access trust-anchors, source.sourceData.notAfterDate).",
+			"When the certificate of a trust anchor expires (External Access trust-anchors, source.sourceData.notAfterDate).",
 			[]string{"trust_anchor_id", "name"}, nil),
 		enabled: prometheus.NewDesc("ncp_external_access_trust_anchor_enabled",
 			"1 if certificates of the trust anchor may log in, else 0 (External Access trust-anchors, enabled).",
@@ -49,7 +50,7 @@ func NewTrustAnchors(client TrustAnchorsClient, concurrency int, now func() time
 			"When the first of a trust anchor's lists of revoked certificates that are not disabled is to be replaced, where that can be read (External Access trust-anchors/{trustAnchorId}/crls, nextUpdate or the list itself).",
 			[]string{"trust_anchor_id", "name"}, nil),
 		unreadable: prometheus.NewDesc("ncp_external_access_unreadable_trust_anchors",
-			"Trust anchors of which it cannot be read when they run out (External Access trust-anchors, source.sourceData.notAfterDate).",
+			"Trust anchors of which it cannot be read when they expire (External Access trust-anchors, source.sourceData.notAfterDate).",
 			nil, nil),
 	}
 	c.poll = newPoll("external_access_trust_anchors", now, c.ask)
@@ -61,10 +62,12 @@ func (c *TrustAnchors) ask(ctx context.Context) (*[]trustAnchor, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err = usable(rows, "trust anchors", func(a ncpclient.TrustAnchor) string { return a.ID })
+	id := func(a ncpclient.TrustAnchor) string { return a.ID }
+	rows, err = usable(rows, "trust anchors", id)
 	if rows == nil {
 		return nil, err
 	}
+	rows = distinct(rows, id)
 	anchors := make([]trustAnchor, len(rows))
 	for i, row := range rows {
 		anchors[i].TrustAnchor = row
@@ -126,7 +129,7 @@ func (c *TrustAnchors) Collect(ch chan<- prometheus.Metric) {
 	unreadable := 0
 	for _, a := range *anchors {
 		gauge := func(d *prometheus.Desc, value float64) {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labelValue(a.ID), labelValue(a.Name))
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, LabelValue(a.ID), LabelValue(a.Name))
 		}
 		if a.NotAfter.IsZero() {
 			unreadable++

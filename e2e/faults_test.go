@@ -100,7 +100,7 @@ func TestFaults(t *testing.T) {
 				checkSame(t, before, after, func(name string) bool {
 					return strings.HasPrefix(name, "ncp_") && !strings.HasPrefix(name, "ncp_api_") && name != "ncp_scrape_collector_duration_seconds"
 				})
-				e.waitAfter(t, logged, `level=info [^\n]*collector=`+api.name+` msg="Collector is well again"`)
+				e.waitAfter(t, logged, `level=info [^\n]*collector=`+api.name+` msg="Collector recovered"`)
 				said := e.out.String()[logged:]
 				if strings.Contains(said, "collector="+api.other) {
 					t.Errorf("the collector that is well is talked about: %s", said)

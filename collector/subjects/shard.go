@@ -1,4 +1,4 @@
-package collector
+package subjects
 
 import (
 	"strconv"
@@ -14,8 +14,8 @@ type Shard struct {
 	nodes *rendezvous.Rendezvous // nil: there is only one
 }
 
-// NewShard is shard number (from 0) of total. Which subjects it takes hangs on
-// these alone; with one shard more, 1/total of the subjects move, all of them to
+// NewShard is shard number (from 0) of total. Which subjects it takes depends only
+// on these two; with one shard more, 1/total of the subjects move, all of them to
 // the new one.
 func NewShard(number, total int) Shard {
 	if total <= 1 {

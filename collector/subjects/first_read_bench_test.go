@@ -1,10 +1,11 @@
-package collector
+package subjects
 
 import (
 	"context"
 	"flag"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ var firstReadRows = flag.Int("first-read-rows", 100_000, "rows of BenchmarkFirst
 // two take turns, so that a noisy machine is noisy to both. The ledger must make
 // at least 0.6 of the loop's rows a second. For the million:
 //
-//	go test -run '^$' -bench FirstRead -benchtime 3x ./collector -first-read-rows 1000000
+//	go test -run '^$' -bench FirstRead -benchtime 3x ./collector/subjects -first-read-rows 1000000
 func BenchmarkFirstRead(b *testing.B) {
 	const subject, size = "c2dea79b-0000-0000-0000-c162618da1f0", 1000
 	rows := *firstReadRows
@@ -68,7 +69,7 @@ func BenchmarkFirstRead(b *testing.B) {
 	}
 	counted := func(ctx context.Context) int {
 		l := ledger.New(ledger.Options{LateArrival: time.Hour, Now: time.Now})
-		read, err := l.Plan(subject).Read(ctx, &pages{client: client, subjectID: subject, now: time.Now}, size)
+		read, err := l.Plan(subject).Read(ctx, &history{client: client, subjectID: subject, pace: func() error { return nil }, now: time.Now}, size)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -98,4 +99,9 @@ func BenchmarkFirstRead(b *testing.B) {
 	ourTime, theirTime := median(ours), median(theirs)
 	b.ReportMetric(float64(rows)/ourTime.Seconds(), "rows/s")
 	b.ReportMetric(theirTime.Seconds()/ourTime.Seconds(), "ledger/bare")
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
 }

@@ -339,18 +339,49 @@ func TestMaxAgeOfHalfARefresh(t *testing.T) {
 	})
 }
 
-// A subject may be called like the list: while its read goes on, the list is
-// read all the same.
-func TestASubjectCalledLikeTheList(t *testing.T) {
+// Twenty first reads take minutes each. They hold up nobody, and get there.
+func TestSlowFirstReadsHoldUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, worldOptions{direct: true, timeout: time.Hour})
-		put(w.Server, listJob)
-		w.SetFault(ncptest.ForSubject(listJob, ncptest.Hang()))
-		for range 2 {
-			wantValue(t, w.within(t, 10*time.Second), 1, subjectFamily)
+		w := newWorld(t, worldOptions{direct: true, pageSize: 20})
+		const pages = 40
+		var slow, quick []string
+		for i := range 20 {
+			slow = append(slow, fmt.Sprintf("a-slow-%02d", i))
 		}
-		if got := w.Count(ncptest.Subjects); got != 2 {
-			t.Errorf("the list was read %d times in two scrapes", got)
+		for i := range 50 {
+			quick = append(quick, fmt.Sprintf("quick-%02d", i))
 		}
+		put(w.Server, slow...)
+		put(w.Server, quick...)
+		for _, id := range slow {
+			w.AddCredentials(id, history(20*pages)...)
+		}
+		w.SetFault(func(r ncptest.Request) http.Handler {
+			if strings.HasPrefix(r.SubjectID, "a-slow") {
+				time.Sleep(4 * time.Second)
+			}
+			return nil
+		})
+		w.within(t, 10*time.Second)
+		time.Sleep(5 * time.Second)
+		s := w.within(t, 10*time.Second)
+		counters := bySubject(t, s, authFamily)
+		for _, id := range quick {
+			if _, there := counters[id]; !there {
+				t.Errorf("%s was not read in two scrapes", id)
+			}
+		}
+		for scrape := 0; whole(t, s) < len(slow)+len(quick); scrape++ {
+			if scrape == 80 { // 20 reads of 160 s, five at a time, take 43 scrapes
+				t.Fatalf("%d of %d subjects are whole after %d scrapes", whole(t, s), len(slow)+len(quick), scrape)
+			}
+			time.Sleep(5 * time.Second)
+			s = w.within(t, 10*time.Second)
+			for _, id := range quick {
+				wantValue(t, s, 1, freshFamily, "subject_id", id)
+			}
+		}
+		w.exporter.Close()
+		time.Sleep(4 * time.Second) // answers that nobody waits for any more
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ncp_exporter/ncpclient"
 	"ncp_exporter/ncpclient/ncptest"
 )
 
@@ -115,23 +114,4 @@ func TestTheCertificateWhileSweeping(t *testing.T) {
 			t.Errorf("%d histories were read", n)
 		}
 	})
-}
-
-// What is remembered of certificates is bounded, and those that are shown again
-// and again stay.
-func TestValiditiesAreForgotten(t *testing.T) {
-	var v validities
-	often := &ncpclient.ShownCertificate{SerialNumber: "often"}
-	for i := range 10 * minGeneration {
-		v.read(&ncpclient.ShownCertificate{SerialNumber: strconv.Itoa(i)}, 0)
-		v.read(often, 0)
-		if n := len(v.young) + len(v.old); n > 2*minGeneration {
-			t.Fatalf("%d certificates are remembered", n)
-		}
-	}
-	if _, ok := v.young[often.Identity()]; !ok {
-		if _, ok := v.old[often.Identity()]; !ok {
-			t.Error("one that is shown again and again is forgotten")
-		}
-	}
 }

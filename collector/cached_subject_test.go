@@ -3,11 +3,9 @@ package collector
 import (
 	"strings"
 	"testing"
-	"time"
 
 	dto "github.com/prometheus/client_model/go"
 
-	"ncp_exporter/ncpclient"
 	"ncp_exporter/ncpclient/ncptest"
 )
 
@@ -43,21 +41,5 @@ func TestSeriesComeInOrder(t *testing.T) {
 	}
 	if len(before) < 7 { // those of a subject
 		t.Errorf("there are %d families only", len(before))
-	}
-}
-
-// What the labels hold is not kept a second time for each subject.
-func TestTextsAreKeptOnce(t *testing.T) {
-	s := newSubject("id")
-	enabled := true
-	first := ncpclient.Subject{ID: "id", X509Subject: "CN=x", Enabled: &enabled, LastSeen: time.Unix(1, 0)}
-	s.list(first)
-	labels := s.infoLabels
-	s.list(first)
-	if &labels[0] != &s.infoLabels[0] {
-		t.Error("the labels were made again though nothing changed")
-	}
-	if s.listed.X509Subject != "" || !s.listed.LastSeen.Equal(first.LastSeen) {
-		t.Errorf("kept of the list: %+v", s.listed)
 	}
 }

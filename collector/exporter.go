@@ -1,0 +1,138 @@
+package collector
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// ExporterOptions are the settings of an Exporter.
+type ExporterOptions struct {
+	// MaxAge is how old an update may be that a scrape is answered from; 0 asks
+	// NCP for each scrape.
+	MaxAge time.Duration
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Exporter runs the collectors for each scrape.
+type Exporter struct {
+	runners []*runner
+	options ExporterOptions
+	cancel  context.CancelFunc
+
+	success, duration, age, lastSuccess *prometheus.Desc
+}
+
+// NewExporter makes an Exporter of the collectors, whose names differ.
+func NewExporter(logger log.Logger, options ExporterOptions, collectors ...Collector) *Exporter {
+	ctx, cancel := context.WithCancel(context.Background())
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("ncp_scrape_collector_"+name, help, []string{"collector"}, nil)
+	}
+	e := &Exporter{
+		options: options,
+		cancel:  cancel,
+		success: desc("success",
+			"1 if all that the collector had to read from NCP was read in this scrape, else 0."),
+		duration: desc("duration_seconds",
+			"How long the collector took in this scrape."),
+		age: desc("age_seconds",
+			"How long before this scrape NCP was asked for what it shows: 0 if in this scrape, more if it was answered from an earlier one (--scrape.max-age) or from what an earlier one had begun."),
+		lastSuccess: desc("last_success_timestamp_seconds",
+			"When all that the collector had to read from NCP was last read."),
+	}
+	for _, c := range collectors {
+		e.runners = append(e.runners, &runner{
+			collector: c,
+			options:   options,
+			logger:    log.With(logger, "collector", c.Name()),
+			ctx:       ctx,
+		})
+	}
+	return e
+}
+
+// Close ends the updates in flight and what goes on after them, and waits for
+// that.
+func (e *Exporter) Close() {
+	e.cancel()
+	for _, r := range e.runners {
+		r.running.Wait()
+		r.collector.Close()
+	}
+}
+
+// Names are the names of the collectors, in their order.
+func (e *Exporter) Names() []string {
+	names := make([]string, len(e.runners))
+	for i, r := range e.runners {
+		names[i] = r.collector.Name()
+	}
+	return names
+}
+
+// Status is how each collector is doing. It asks NCP nothing.
+func (e *Exporter) Status() []Status {
+	all := make([]Status, len(e.runners))
+	for i, r := range e.runners {
+		all[i] = r.status()
+	}
+	return all
+}
+
+// Scrape updates the named collectors side by side (all, if there are no
+// names) and returns their metrics when the last is done or ctx ends,
+// whichever is first.
+func (e *Exporter) Scrape(ctx context.Context, names []string) Scrape {
+	begin := e.options.Now()
+	var wanted []*runner
+	for _, r := range e.runners {
+		if len(names) == 0 || slices.Contains(names, r.collector.Name()) {
+			wanted = append(wanted, r)
+		}
+	}
+	parts := make([][]prometheus.Metric, len(wanted))
+	var group sync.WaitGroup
+	for i, r := range wanted {
+		group.Go(func() {
+			a := r.scrape(ctx)
+			parts[i] = append(slices.Clip(a.metrics), e.about(r.collector.Name(), a, begin)...)
+		})
+	}
+	group.Wait()
+	return Scrape{slices.Concat(parts...)}
+}
+
+// about are the metrics about an answer to a scrape.
+func (e *Exporter) about(collector string, a answer, begin time.Time) []prometheus.Metric {
+	gauge := func(d *prometheus.Desc, value float64) prometheus.Metric {
+		return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, collector)
+	}
+	metrics := []prometheus.Metric{
+		gauge(e.success, boolValue(a.err == nil)),
+		gauge(e.duration, e.options.Now().Sub(begin).Seconds()),
+		gauge(e.age, max(0, begin.Sub(a.since).Seconds())),
+	}
+	if !a.lastSuccess.IsZero() {
+		metrics = append(metrics, gauge(e.lastSuccess, timestamp(a.lastSuccess)))
+	}
+	return metrics
+}
+
+// Scrape is the metrics of one scrape.
+type Scrape struct{ metrics []prometheus.Metric }
+
+// Describe gives nothing: what a scrape holds depends on what NCP answered.
+func (Scrape) Describe(chan<- *prometheus.Desc) {}
+
+// Collect gives the metrics.
+func (s Scrape) Collect(ch chan<- prometheus.Metric) {
+	for _, m := range s.metrics {
+		ch <- m
+	}
+}
