@@ -94,7 +94,7 @@ func newAPI(name string, cfg Config) (*api, error) {
 		cfg.Now = time.Now
 	}
 	if cfg.Observer == nil {
-		cfg.Observer = nobody{}
+		cfg.Observer = noopObserver{}
 	}
 	a := &api{
 		name:        name,
@@ -109,11 +109,11 @@ func newAPI(name string, cfg Config) (*api, error) {
 	return a, nil
 }
 
-// nobody is the Observer of a client that has none.
-type nobody struct{}
+// noopObserver is the Observer of a client that has none.
+type noopObserver struct{}
 
-func (nobody) RequestDone(Observation)          {}
-func (nobody) RequestRetried(string, Operation) {}
+func (noopObserver) RequestDone(Observation)          {}
+func (noopObserver) RequestRetried(string, Operation) {}
 
 // ParseBaseURL checks the base URL of an API: https (http only to loopback),
 // with a host, and without user, query or fragment.
@@ -163,7 +163,7 @@ func (a *api) get(ctx context.Context, op Operation, path []string, query url.Va
 	u.RawQuery = query.Encode()
 	c := &call{operation: op}
 	ctx = context.WithValue(ctx, callKey{}, c)
-	return a.withRetries(ctx, c, func() error { return a.attempt(ctx, op, &u, decode) })
+	return a.withRetries(ctx, c, func() *Error { return a.attempt(ctx, op, &u, decode) })
 }
 
 // call is what the round trippers, which see requests only, know of the call
@@ -183,8 +183,8 @@ func callOf(ctx context.Context) *call {
 	return c
 }
 
-// attempt sends one request and reads its answer. Its error is an *Error.
-func (a *api) attempt(ctx context.Context, op Operation, u *url.URL, decode decoder) error {
+// attempt sends one request and reads its answer.
+func (a *api) attempt(ctx context.Context, op Operation, u *url.URL, decode decoder) *Error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
 	if err != nil {
 		return a.label(op, &Error{Reason: ErrBadRequest, err: err})

@@ -84,8 +84,8 @@ func TestConfigDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := a.sender
-	if cap(l.places) != 10 || a.maxRetries != 0 || a.now == nil || a.observer == nil {
-		t.Errorf("%d places, %d retries", cap(l.places), a.maxRetries)
+	if cap(l.inFlight) != 10 || a.maxRetries != 0 || a.now == nil || a.observer == nil {
+		t.Errorf("%d in flight, %d retries", cap(l.inFlight), a.maxRetries)
 	}
 	if next, ok := l.next.(*timeout); !ok || next.timeout.String() != "5s" {
 		t.Errorf("timeout %+v", l.next)

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// patience is the longest wait that NCP can impose on a request with a
+	// maxRetryAfter is the longest wait that NCP can impose on a request with a
 	// Retry-After: beyond it the request fails, so that its caller knows.
-	patience = 10 * time.Second
+	maxRetryAfter = 10 * time.Second
 	// maxPause is how much of a Retry-After is kept for all requests of an API. A
 	// header that asks for more, or by mistake for days, costs one request a
 	// minute to find out that it still stands.
@@ -23,7 +23,7 @@ const (
 	// the way back from one 429 takes half of it.
 	recovery = 90 * time.Second
 	// minRate is the rate below which no 429 brings it: a scrape must still be
-	// able to find out that all is well again.
+	// able to find out that NCP has recovered.
 	minRate = 0.5
 )
 
@@ -43,9 +43,9 @@ const (
 type limit struct {
 	next       http.RoundTripper
 	now        func() time.Time
-	configured float64 // requests a second; +Inf: no limit
-	places     chan struct{}
-	turn       chan struct{} // whose token is the next one
+	configured float64       // requests a second; +Inf: no limit
+	inFlight   chan struct{} // holds an element for each request in flight
+	tokenQueue chan struct{} // holds an element while a request waits for the next token
 
 	mu      sync.Mutex
 	bucket  *rate.Limiter
@@ -63,8 +63,8 @@ func newLimit(next http.RoundTripper, cfg Config) *limit {
 		next:       next,
 		now:        cfg.Now,
 		configured: math.Inf(1),
-		places:     make(chan struct{}, cfg.MaxConcurrency),
-		turn:       make(chan struct{}, 1),
+		inFlight:   make(chan struct{}, cfg.MaxConcurrency),
+		tokenQueue: make(chan struct{}, 1),
 		bucket:     rate.NewLimiter(rate.Inf, cfg.MaxConcurrency),
 		paused:     make(chan struct{}),
 	}
@@ -78,10 +78,10 @@ func newLimit(next http.RoundTripper, cfg Config) *limit {
 
 func (l *limit) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	if err := l.enter(ctx, l.places, "a place among the requests in flight"); err != nil {
+	if err := l.enter(ctx, l.inFlight, "a place among the requests in flight"); err != nil {
 		return nil, &limitError{err}
 	}
-	release := func() { <-l.places }
+	release := func() { <-l.inFlight }
 	cuts, err := l.takeToken(ctx)
 	if err != nil {
 		release()
@@ -133,10 +133,10 @@ func (l *limit) takeToken(ctx context.Context) (cuts int, err error) {
 		defer l.mu.Unlock()
 		l.waiting--
 	}()
-	if err := l.enter(ctx, l.turn, theRate); err != nil {
+	if err := l.enter(ctx, l.tokenQueue, theRate); err != nil {
 		return 0, err
 	}
-	defer func() { <-l.turn }()
+	defer func() { <-l.tokenQueue }()
 	for {
 		wait, cuts, moved, err := l.try(ctx)
 		if err != nil || wait == 0 {
@@ -159,7 +159,7 @@ func (l *limit) takeToken(ctx context.Context) (cuts int, err error) {
 const theRate = "the rate limit"
 
 // queue counts a request among those that wait for a token. It fails at once if
-// the request's time is over before its turn can come, even at the full rate.
+// the request's time is over before a token can be there, even at the full rate.
 func (l *limit) queue(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -194,18 +194,18 @@ func (l *limit) try(ctx context.Context) (wait time.Duration, cuts int, moved <-
 	return wait, 0, l.paused, nil
 }
 
-// seconds is a duration of s seconds, rounded up: who wakes a nanosecond too
-// early waits twice.
+// seconds is a duration of s seconds, rounded up: a timer that fires a
+// nanosecond too early means a second wait.
 func seconds(s float64) time.Duration {
 	return time.Duration(math.Ceil(min(s, math.MaxInt32) * float64(time.Second)))
 }
 
 // pause is how long NCP's last Retry-After still holds all requests up. It is
-// an error if ctx ends before that, or if it is longer than patience.
+// an error if ctx ends before that, or if it is longer than maxRetryAfter.
 // l.mu is held.
 func (l *limit) pause(ctx context.Context) (time.Duration, error) {
 	wait := max(0, l.until.Sub(l.now()))
-	if wait > patience || wait > 0 && !fitsDeadline(ctx, wait) {
+	if wait > maxRetryAfter || wait > 0 && !fitsDeadline(ctx, wait) {
 		return 0, fmt.Errorf("NCP answered 429 and asked for no requests for %s: none is sent before %s",
 			l.asked, l.until.UTC().Format(time.RFC3339))
 	}
@@ -253,6 +253,12 @@ func (l *limit) inForce() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rateAt(l.now())
+}
+
+// fitsDeadline says whether something is left of ctx's time after the wait.
+func fitsDeadline(ctx context.Context, wait time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return !ok || time.Until(deadline) > wait
 }
 
 // limitError marks a request that was never sent.

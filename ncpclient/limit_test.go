@@ -342,7 +342,7 @@ func TestRetryAfterHoldsUpAllRequests(t *testing.T) {
 	}{
 		"short":                {"4", time.Hour, false, 4 * time.Second},
 		"just bearable":        {"10", time.Hour, false, 10 * time.Second},
-		"past patience":        {"11", time.Hour, true, 11 * time.Second},
+		"past maxRetryAfter":   {"11", time.Hour, true, 11 * time.Second},
 		"past the deadline":    {"4", 3 * time.Second, true, 4 * time.Second},
 		"as long as is kept":   {"60", time.Hour, true, time.Minute},
 		"longer than is kept":  {"86400", time.Hour, true, time.Minute},
@@ -382,7 +382,7 @@ func TestRetryAfterHoldsUpAllRequests(t *testing.T) {
 						if got := len(sim.Requests()); got != 0 {
 							t.Errorf("%d requests were sent", got)
 						}
-						time.Sleep(tt.opens - patience - time.Since(start)) // does not sleep if that is past
+						time.Sleep(tt.opens - maxRetryAfter - time.Since(start)) // does not sleep if that is past
 						if err := changesOf(t, api); err != nil {
 							t.Error(err)
 						}

@@ -224,7 +224,7 @@ func TestWaitsEndWithTheCall(t *testing.T) {
 				api := certificateManagerAt(t, bubbleURL, through(transport), retries(3), observed(&w), tt.change,
 					func(c *Config) { c.Timeout = time.Hour })
 				var wg sync.WaitGroup
-				for range cap(api.api.sender.places) {
+				for range cap(api.api.sender.inFlight) {
 					wg.Go(func() {
 						if err := changesOf(t, api); err != nil {
 							t.Error(err)
