@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// MaxBodyBytes is the size of the largest answer that is read, after
+// maxBodyBytes is the size of the largest answer that is read, after
 // decompression. More is an error with reason ErrTooLarge.
-const MaxBodyBytes = 32 << 20
+const maxBodyBytes = 32 << 20
 
 // maxHeaderBytes bounds the header of an answer.
 const maxHeaderBytes = 256 << 10
@@ -45,22 +45,22 @@ func NewTransport(maxConnsPerHost int, proxy func(*http.Request) (*url.URL, erro
 
 // The chain of one API, from the outside in:
 //
-//	limit    waits for a place and for the rate
-//	timeout  starts the time of one HTTP request, its body included
-//	sign     takes the keys and the time
-//	measure  tells the Observer
-//	bound    ends a body that is too large
-//	once     keeps net/http from sending a request twice
-//	send     the pooled transport
+//	limit        waits until it may be in flight, and for the rate
+//	timeout      bounds one HTTP request, its body included
+//	signer       takes the keys and the time
+//	observe      tells the Observer
+//	maxBody      ends a body that is too large
+//	noAutoRetry  keeps net/http from sending a request twice
+//	send         the pooled transport
 //
 // So whatever goes over the wire has passed each of them, once.
 //
-// A round tripper that holds something until the body was read (a place, a
-// timer) lets go of it when the body is closed.
+// A round tripper that holds something until the body was read (a slot in
+// flight, a timer) lets go of it when the body is closed.
 func (a *api) chain(send http.RoundTripper, cfg Config) *limit {
-	var rt http.RoundTripper = &once{next: send}
-	rt = &bound{next: rt, limit: MaxBodyBytes}
-	rt = &measure{next: rt, api: a.name, observer: cfg.Observer, now: cfg.Now}
+	var rt http.RoundTripper = &noAutoRetry{next: send}
+	rt = &maxBody{next: rt, limit: maxBodyBytes}
+	rt = &observe{next: rt, api: a.name, observer: cfg.Observer, now: cfg.Now}
 	rt = &signer{next: rt, credentials: cfg.Credentials, now: cfg.Now}
 	rt = &timeout{next: rt, timeout: cfg.Timeout}
 	return newLimit(rt, cfg)
@@ -103,6 +103,8 @@ func (t *timeout) RoundTrip(req *http.Request) (*http.Response, error) {
 type Observation struct {
 	API       string // APICertificateManager or APIExternalAccess
 	Operation Operation
+	// URL is what was asked for, without a password.
+	URL string
 	// Status is the HTTP status, or 0 if no whole answer came.
 	Status int
 	// Duration is the time from the start of sending to the end of the body.
@@ -120,31 +122,31 @@ type Observer interface {
 	RequestRetried(api string, op Operation)
 }
 
-// measure tells the Observer of each request.
-type measure struct {
+// observe tells the Observer of each request.
+type observe struct {
 	next     http.RoundTripper
 	api      string
 	observer Observer
 	now      func() time.Time
 }
 
-func (m *measure) RoundTrip(req *http.Request) (*http.Response, error) {
-	start := m.now()
-	o := Observation{API: m.api, Operation: callOf(req.Context()).operation}
-	resp, err := m.next.RoundTrip(req)
+func (t *observe) RoundTrip(req *http.Request) (*http.Response, error) {
+	start := t.now()
+	o := Observation{API: t.api, Operation: callOf(req.Context()).operation, URL: req.URL.Redacted()}
+	resp, err := t.next.RoundTrip(req)
 	if err != nil {
-		o.Duration = m.now().Sub(start)
-		m.observer.RequestDone(o)
+		o.Duration = t.now().Sub(start)
+		t.observer.RequestDone(o)
 		return nil, err
 	}
 	o.Status = resp.StatusCode
-	o.ClockOffset, o.HasClockOffset = clockOffset(resp, m.now())
+	o.ClockOffset, o.HasClockOffset = clockOffset(resp, t.now())
 	resp.Body = &hookedBody{ReadCloser: resp.Body, closed: func(readErr error) {
 		if readErr != nil {
 			o.Status = 0
 		}
-		o.Duration = m.now().Sub(start)
-		m.observer.RequestDone(o)
+		o.Duration = t.now().Sub(start)
+		t.observer.RequestDone(o)
 	}}
 	return resp, nil
 }
@@ -160,16 +162,16 @@ func clockOffset(resp *http.Response, now time.Time) (time.Duration, bool) {
 	return date.Sub(now.Truncate(time.Second)), true
 }
 
-// bound ends a body that is larger than any answer can rightly be.
-type bound struct {
+// maxBody ends a body that is larger than any answer can rightly be.
+type maxBody struct {
 	next  http.RoundTripper
 	limit int64
 }
 
 // errBodyTooLarge is what reading such a body returns.
-var errBodyTooLarge = fmt.Errorf("the answer is larger than %d MiB", MaxBodyBytes>>20)
+var errBodyTooLarge = fmt.Errorf("the answer is larger than %d MiB", maxBodyBytes>>20)
 
-func (b *bound) RoundTrip(req *http.Request) (*http.Response, error) {
+func (b *maxBody) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := b.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -178,13 +180,13 @@ func (b *bound) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// once keeps net/http from sending a request again by itself, as it does when a
+// noAutoRetry keeps net/http from sending a request again by itself, as it does when a
 // pooled connection turns out to be dead: what it sends again has waited for no
 // limit, carries an old signature, and is seen by no Observer. The error says
 // that the connection was dead, so that our own retry can see to it.
-type once struct{ next http.RoundTripper }
+type noAutoRetry struct{ next http.RoundTripper }
 
-func (o *once) RoundTrip(req *http.Request) (*http.Response, error) {
+func (o *noAutoRetry) RoundTrip(req *http.Request) (*http.Response, error) {
 	var pooled, answered atomic.Bool
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
 		GotConn:              func(c httptrace.GotConnInfo) { pooled.Store(c.Reused) },
@@ -196,8 +198,8 @@ func (o *once) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil || !pooled.Load() || answered.Load() || ctx.Err() != nil {
 		return resp, err
 	}
-	// The other idle connections are as old, and likely as dead: the retry shall
-	// not meet one of them. One that is alive costs a handshake.
+	// The other idle connections are as old, and likely as dead: the retry must
+	// not get one of them. Closing one that is alive costs a handshake.
 	if pool, ok := o.next.(interface{ CloseIdleConnections() }); ok {
 		pool.CloseIdleConnections()
 	}

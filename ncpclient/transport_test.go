@@ -325,6 +325,11 @@ func TestObserverSeesEachRequestOnce(t *testing.T) {
 					if i == 0 {
 						want.API = APICertificateManager
 					}
+					want.URL = bubbleURL + map[Operation]string{
+						OpRecentChanges: "/api/v2/certificate/recentChanges?minutes=60",
+						OpSubjects:      "/api/v1/subjects?page=0&size=20",
+						OpCredentials:   "/api/v1/subjects/s-1/credentials?page=0&size=20",
+					}[op]
 					if tt.offset {
 						want.ClockOffset = ahead - time.Second // the simulated Date is from before the latency
 					}
@@ -399,8 +404,8 @@ func TestHugeAnswers(t *testing.T) { //nolint:paralleltest // measures what the 
 	}{
 		"200 MiB":               {ncptest.Huge(200 << 20), ErrTooLarge, 80 << 20},
 		"gzip bomb":             {gzipBomb(t), ErrTooLarge, 80 << 20},
-		"one byte over":         {ncptest.Huge(MaxBodyBytes + 1), ErrTooLarge, 80 << 20},
-		"as much as is allowed": {ncptest.Huge(MaxBodyBytes), "", 80 << 20},
+		"one byte over":         {ncptest.Huge(maxBodyBytes + 1), ErrTooLarge, 80 << 20},
+		"as much as is allowed": {ncptest.Huge(maxBodyBytes), "", 80 << 20},
 		"error of 200 MiB": {http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusBadRequest)
 			ncptest.Huge(200<<20).ServeHTTP(w, r)
@@ -417,11 +422,11 @@ func TestHugeAnswers(t *testing.T) { //nolint:paralleltest // measures what the 
 			runtime.ReadMemStats(&after)
 			switch tt.reason {
 			case "":
-				if err != nil || read != MaxBodyBytes {
+				if err != nil || read != maxBodyBytes {
 					t.Errorf("read %d bytes, %v", read, err)
 				}
 			case ErrTooLarge:
-				if wantReason(t, err, tt.reason); read != MaxBodyBytes || !strings.Contains(err.Error(), "32 MiB") {
+				if wantReason(t, err, tt.reason); read != maxBodyBytes || !strings.Contains(err.Error(), "32 MiB") {
 					t.Errorf("read %d bytes, %v", read, err)
 				}
 			default:
@@ -438,11 +443,11 @@ func TestHugeAnswers(t *testing.T) { //nolint:paralleltest // measures what the 
 }
 
 // The bound is on what comes out of the decompression, to the very byte.
-func TestBoundIsExact(t *testing.T) {
+func TestMaxBodyIsExact(t *testing.T) {
 	t.Parallel()
 	for size, want := range map[int]error{0: nil, 9: nil, 10: nil, 11: errBodyTooLarge, 1000: errBodyTooLarge} {
 		for _, buffer := range []int{1, 7, 10, 11, 4096} {
-			b := &bound{limit: 10, next: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			b := &maxBody{limit: 10, next: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				return answer(r, 200, strings.Repeat("x", size)), nil
 			})}
 			resp, err := b.RoundTrip(nil)
