@@ -3,7 +3,6 @@ package collector
 import (
 	"context"
 	"fmt"
-	"iter"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -108,30 +107,16 @@ func (c timedClient) RecentChanges(ctx context.Context, window time.Duration) ([
 	return c.RecentChangesClient.RecentChanges(ctx, window)
 }
 
-func (c timedClient) Subjects(ctx context.Context, size int) iter.Seq2[ncpclient.Page[ncpclient.Subject], error] {
-	return timedPages(c.watch, c.Client.Subjects(ctx, size))
+func (c timedClient) Subjects(ctx context.Context, size int) (ncpclient.List[ncpclient.Subject], error) {
+	c.watch.start()
+	defer c.watch.stop()
+	return c.Client.Subjects(ctx, size)
 }
 
-func (c timedClient) CredentialsPage(ctx context.Context, id string, number, size int) (ncpclient.Page[ncpclient.Credential], error) {
+func (c timedClient) CredentialsPage(ctx context.Context, id string, number, size int) (ncpclient.CredentialsPage, error) {
 	c.watch.start()
 	defer c.watch.stop()
 	return c.Client.CredentialsPage(ctx, id, number, size)
-}
-
-// timedPages stops the watch while a page is in the caller's hands.
-func timedPages[T any](watch *stopwatch, pages iter.Seq2[ncpclient.Page[T], error]) iter.Seq2[ncpclient.Page[T], error] {
-	return func(yield func(ncpclient.Page[T], error) bool) {
-		watch.start()
-		defer watch.stop()
-		for page, err := range pages {
-			watch.stop()
-			more := yield(page, err)
-			watch.start()
-			if !more {
-				return
-			}
-		}
-	}
 }
 
 // BenchmarkScrape compares a scrape of 1,000 series with a bare client_golang

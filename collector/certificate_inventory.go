@@ -2,7 +2,6 @@ package collector
 
 import (
 	"context"
-	"iter"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,7 +11,7 @@ import (
 
 // InventoryClient is what CertificateInventory needs of ncpclient.
 type InventoryClient interface {
-	Certificates(ctx context.Context, size int) iter.Seq2[ncpclient.Page[ncpclient.Certificate], error]
+	Certificates(ctx context.Context, size int) (ncpclient.List[ncpclient.Certificate], error)
 }
 
 // CertificateInventory tells when each certificate of Certificate Manager expires.
@@ -49,12 +48,12 @@ func NewCertificateInventory(client InventoryClient, now func() time.Time) *Cert
 }
 
 func (c *CertificateInventory) ask(ctx context.Context) (*[]ncpclient.Certificate, error) {
-	all, err := ncpclient.ReadAll(c.client.Certificates(ctx, inventoryPage))
+	list, err := c.client.Certificates(ctx, inventoryPage)
 	if err != nil {
 		return nil, err
 	}
 	id := func(c ncpclient.Certificate) string { return c.ID }
-	all, err = usable(all, "certificates", id)
+	all, err := usable(list.Rows, "certificates", id)
 	if all == nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func TestTrustAnchors(t *testing.T) {
 		ncptest.TrustAnchor{ID: "c", NotAfter: "never"},
 		ncptest.TrustAnchor{ID: "d", Enabled: true},
 		ncptest.TrustAnchor{ID: "d", Enabled: true, NotAfter: "2026-01-02 03:04:05"}, // the same again
-		ncptest.TrustAnchor{Raw: json.RawMessage(`{"id":9007199254740993,"NAME":"e","source":{"sourceData":{"notAfterDate":[2026,1,2,3,4,5]}}}`)},
+		ncptest.TrustAnchor{Raw: json.RawMessage(`{"id":9007199254740993,"NAME":"e","source":{"sourceData":{"notAfterDate":20260102030405}}}`)},
 	)
 	w.ResetStats()
 	s = w.scrape(t)

@@ -2,7 +2,6 @@ package ncpclient
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -156,28 +155,4 @@ func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChan
 		return nil, fmt.Errorf("totalCount is %d, but there are no orders", total)
 	}
 	return changes, nil
-}
-
-// checkEnvelope finds the errors that come with HTTP 200: another returnCode
-// than 0, none at all where one is required, or one of the error envelopes in
-// place of the answer.
-func checkEnvelope(resp *http.Response, members map[string]json.RawMessage, returnCodeRequired bool) error {
-	returnCode, hasReturnCode := members["returnCode"]
-	if strings.TrimSpace(textOf(returnCode)) == "0" || !hasReturnCode && !returnCodeRequired {
-		return nil
-	}
-	return refusal(resp, members, errors.New("the answer has no returnCode"))
-}
-
-// refusal makes the error of an object that came with HTTP 200 but is not the
-// answer: what its envelope says or, if it has none, that it is malformed.
-func refusal(resp *http.Response, members map[string]json.RawMessage, malformed error) error {
-	e := &Error{Status: resp.StatusCode, Reason: ErrRefused}
-	if body, err := json.Marshal(members); err == nil {
-		e.fill(resp, parseJSONEnvelope(body))
-	}
-	if e.Code == "" {
-		e.Reason, e.err = ErrMalformedAnswer, malformed
-	}
-	return e
 }

@@ -3,12 +3,13 @@ package ncpclient
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"math/big"
-	"net/url"
-	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,20 +21,20 @@ var ErrUnreadableCertificate = errors.New("there is no certificate that can be r
 // Validity is the time in which a certificate is valid.
 type Validity struct{ NotBefore, NotAfter time.Time }
 
-// ShownCertificate is the certificate that somebody logged in with
+// PresentedCertificate is the certificate that a login presented
 // (x509CertificateData), in whatever form it came. What it holds is to be read
 // with Validity, and is not to be printed.
-type ShownCertificate struct {
+type PresentedCertificate struct {
 	SeenTime     time.Time
 	SerialNumber string // opaque: decimal, hex or masked
 	raw          held
 }
 
 // String keeps the certificate out of whatever is printed.
-func (*ShownCertificate) String() string { return "certificate" }
+func (*PresentedCertificate) String() string { return "certificate" }
 
 // Identity is the same for two that have the same Validity.
-func (c *ShownCertificate) Identity() [sha256.Size]byte {
+func (c *PresentedCertificate) Identity() [sha256.Size]byte {
 	h := sha256.New()
 	_, _ = h.Write([]byte(c.SerialNumber)) // never fails
 	_, _ = h.Write([]byte{0})
@@ -42,12 +43,12 @@ func (c *ShownCertificate) Identity() [sha256.Size]byte {
 }
 
 // Validity reads the certificate. Its only error is ErrUnreadableCertificate.
-func (c *ShownCertificate) Validity() (Validity, error) {
+func (c *PresentedCertificate) Validity() (Validity, error) {
 	var s text
 	if err := s.UnmarshalJSON(c.raw); err != nil {
 		return Validity{}, ErrUnreadableCertificate
 	}
-	return CertificateValidity(string(s), c.SerialNumber)
+	return certificateValidity(string(s), c.SerialNumber)
 }
 
 const (
@@ -69,12 +70,11 @@ func (h *held) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// CertificateValidity reads when a certificate is valid from a text: PEM or
-// base64 DER, with line breaks or without, a chain too. Of a chain it is the
-// certificate with the serial number (decimal, hex, or masked with *) or, if
-// none has it, the one that issued no other. Its only error is
-// ErrUnreadableCertificate.
-func CertificateValidity(text, serialNumber string) (Validity, error) {
+// certificateValidity reads when a certificate is valid from a text: PEM or base64
+// DER. Of a chain of PEM it is the certificate with the serial number (decimal,
+// hex, or masked with *) or, if none has it, the one that issued no other. Its only
+// error is ErrUnreadableCertificate.
+func certificateValidity(text, serialNumber string) (Validity, error) {
 	chain := certificatesIn(text)
 	if len(chain) == 0 {
 		return Validity{}, ErrUnreadableCertificate
@@ -84,21 +84,17 @@ func CertificateValidity(text, serialNumber string) (Validity, error) {
 			return c.validity(), nil
 		}
 	}
-	for i, c := range chain {
-		leaf := true
-		for j, other := range chain {
-			leaf = leaf && (i == j || !bytes.Equal(other.Issuer.FullBytes, c.Subject.FullBytes))
-		}
-		if leaf {
-			return c.validity(), nil
-		}
-	}
-	return chain[0].validity(), nil
+	leaf := slices.IndexFunc(chain, func(c *tbsCertificate) bool {
+		return !slices.ContainsFunc(chain, func(other *tbsCertificate) bool {
+			return other != c && bytes.Equal(other.Issuer.FullBytes, c.Subject.FullBytes)
+		})
+	})
+	return chain[max(0, leaf)].validity(), nil
 }
 
 // tbsCertificate is the part of a certificate that is needed here. The rest may
 // be what crypto/x509 refuses (a negative serial number, an unknown curve): it
-// runs out all the same.
+// expires all the same.
 type tbsCertificate struct {
 	Version      int `asn1:"optional,explicit,default:0,tag:0"`
 	SerialNumber *big.Int
@@ -119,17 +115,13 @@ func certificatesIn(s string) []*tbsCertificate {
 	}
 	var chain []*tbsCertificate
 	for _, der := range derIn(s, "CERTIFICATE") {
-		for len(der) > 0 && len(chain) < maxChain { // DER may follow DER too
-			var outer struct{ TBS asn1.RawValue }
-			rest, err := asn1.Unmarshal(der, &outer)
-			if err != nil {
-				break
-			}
-			var c tbsCertificate
-			if _, err := asn1.Unmarshal(outer.TBS.FullBytes, &c); err == nil && c.plausible() {
-				chain = append(chain, &c)
-			}
-			der = rest
+		var outer struct{ TBS asn1.RawValue }
+		var c tbsCertificate
+		if _, err := asn1.Unmarshal(der, &outer); err != nil {
+			continue
+		}
+		if _, err := asn1.Unmarshal(outer.TBS.FullBytes, &c); err == nil && c.plausible() {
+			chain = append(chain, &c)
 		}
 	}
 	return chain
@@ -139,47 +131,27 @@ func (c *tbsCertificate) plausible() bool {
 	return !c.Validity.NotAfter.Before(c.Validity.NotBefore) && c.Validity.NotAfter.Unix() > 0
 }
 
-// pemBlock is a block of PEM whose line breaks may have become blanks, or two
-// characters each, or nothing.
-var pemBlock = regexp.MustCompile(`(?s)-----BEGIN ([A-Z0-9 ]+)-----(.*?)(?:-----END|$)`)
-
-// derIn are the DER values of a text: those of its PEM blocks whose type ends
-// with kind or, if it is no PEM, of the text itself.
-func derIn(s, kind string) [][]byte {
-	if plain, err := url.PathUnescape(s); err == nil {
-		s = plain // as proxies hand it on in a header
-	}
+// derIn are the DER values of a text: those of its PEM blocks of this type or, if
+// it is no PEM, of the base64 that it is.
+func derIn(s, blockType string) [][]byte {
 	if !strings.Contains(s, "-----BEGIN") {
-		if inner := unbase64(s); bytes.HasPrefix(inner, []byte("-----BEGIN")) {
-			s = string(inner)
+		der, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
+		if err != nil || len(der) == 0 {
+			return nil
 		}
-	}
-	if !strings.Contains(s, "-----BEGIN") {
-		if der := unbase64(s); len(der) > 0 {
-			return [][]byte{der}
-		}
-		return nil
+		return [][]byte{der}
 	}
 	var all [][]byte
-	for _, block := range pemBlock.FindAllStringSubmatch(s, maxChain) {
-		if !strings.HasSuffix(strings.TrimPrefix(block[1], "TRUSTED "), kind) {
-			continue
+	for rest := []byte(s); len(all) < maxChain; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
 		}
-		if der := unbase64(block[2]); len(der) > 0 {
-			all = append(all, der)
+		if block.Type == blockType {
+			all = append(all, block.Bytes)
 		}
 	}
 	return all
-}
-
-// unbase64 is nil for what is no base64, in either alphabet, padded or not.
-func unbase64(s string) []byte {
-	s = strings.NewReplacer(`\r`, "", `\n`, "", "\r", "", "\n", "", " ", "", "\t", "", "-", "+", "_", "/").Replace(s)
-	der, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(s, "="))
-	if err != nil {
-		return nil
-	}
-	return der
 }
 
 // minMask is how many digits of a masked serial number must be seen.
@@ -198,25 +170,11 @@ func sameSerial(serial *big.Int, says string) bool {
 	return says == decimal || hex != "" && hex == serial.Text(16)
 }
 
-// tbsCertList is the part of a CRL that is needed here.
-type tbsCertList struct {
-	Version    int `asn1:"optional,default:0"`
-	Algorithm  asn1.RawValue
-	Issuer     asn1.RawValue
-	ThisUpdate time.Time
-	NextUpdate time.Time `asn1:"optional"`
-}
-
 // nextUpdateIn reads when the next CRL is due from a text, PEM or base64 DER;
 // zero if there is no CRL that tells.
 func nextUpdateIn(s string) time.Time {
-	for _, der := range derIn(s, "CRL") {
-		var outer struct{ TBS asn1.RawValue }
-		var list tbsCertList
-		if _, err := asn1.Unmarshal(der, &outer); err != nil {
-			continue
-		}
-		if _, err := asn1.Unmarshal(outer.TBS.FullBytes, &list); err == nil && list.NextUpdate.After(list.ThisUpdate) {
+	for _, der := range derIn(s, "X509 CRL") {
+		if list, err := x509.ParseRevocationList(der); err == nil && list.NextUpdate.After(list.ThisUpdate) {
 			return plausible(list.NextUpdate, maxDateYear)
 		}
 	}

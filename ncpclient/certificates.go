@@ -2,9 +2,9 @@ package ncpclient
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
-	"iter"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -19,7 +19,7 @@ type Certificate struct {
 	Name       string // certificateName
 	CommonName string // commonName, or domainAddress of version 1
 	Status     CertificateStatus
-	// NotAfter is when it runs out (notAfter, or validEndDate of version 1); zero
+	// NotAfter is when it expires (notAfter, or validEndDate of version 1); zero
 	// if there is no such date. Unreadable says that there is one that cannot be
 	// read, or none where there should be.
 	NotAfter   time.Time
@@ -114,14 +114,15 @@ func (i *inventory) init(a *api) {
 	}
 }
 
-// Certificates gives all certificates, page by page; see Pages for how it ends.
-// It asks version 2 (GET /certificate/certificates) or, where the key or the site
-// does not allow that, version 1 (GET /certificates), which has no pages.
-func (c *CertificateManager) Certificates(ctx context.Context, size int) iter.Seq2[Page[Certificate], error] {
+// Certificates gives all certificates. It reads them page by page, and anew if
+// the list changes meanwhile. It asks version 2 (GET /certificate/certificates) or,
+// where the key or the site does not allow that, version 1 (GET /certificates),
+// which has no pages.
+func (c *CertificateManager) Certificates(ctx context.Context, size int) (List[Certificate], error) {
 	i := &c.inventory
 	var first Page[Certificate]
 	older := false
-	return Pages(size, func(number, size int) (Page[Certificate], error) {
+	return readList(size, func(number, size int) (Page[Certificate], error) {
 		if number == 0 {
 			older = i.v2 == nil || i.v1 != nil && i.refused.Load()
 		}
@@ -136,7 +137,7 @@ func (c *CertificateManager) Certificates(ctx context.Context, size int) iter.Se
 			older = true
 		}
 		if number > 0 {
-			return Page[Certificate]{Number: number, Total: unknownCount}, nil // there are no pages
+			return Page[Certificate]{Total: unknownCount}, nil // there are no pages
 		}
 		page, err = getPage(ctx, i.v1, &i.pagesV1, OpCertificates, []string{"certificates"}, 0, size, decodeCertificates)
 		page, err = empty(page, err)
@@ -194,22 +195,22 @@ func decodeCertificates() rowDecoder[Certificate] {
 		}
 		c := Certificate{
 			Name:       string(name),
-			CommonName: firstOf(string(commonName), string(domain)),
+			CommonName: cmp.Or(string(commonName), string(domain)),
 			Status:     parseCertificateStatus(string(code), string(status)),
 			InUse:      flag(used).pointer(),
 		}
 		if UsableID(string(id)) {
 			c.ID = string(id)
 		}
-		date := firstOf(string(notAfter), string(validEnd))
-		c.NotAfter = ParseDate(date)
+		date := cmp.Or(string(notAfter), string(validEnd))
+		c.NotAfter = parseDate(date)
 		c.Unreadable = c.NotAfter.IsZero() && (strings.TrimSpace(date) != "" || strings.HasPrefix(string(c.Status), certificateNormal))
 		page.Rows = append(page.Rows, c)
 		return nil
 	}
 }
 
-// usage is whether a list, which may come as text, names anybody.
+// usage is whether a list, which may come as text, holds anything.
 type usage flag
 
 func (u *usage) UnmarshalJSON(b []byte) error {

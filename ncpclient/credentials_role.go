@@ -118,7 +118,7 @@ func (s *serverRole) ask(ctx context.Context) (Keys, time.Time, error) {
 	if err := keys.check(); err != nil {
 		return Keys{}, time.Time{}, err
 	}
-	expires := ParseTime(string(answer.Expiration))
+	expires := parseTime(string(answer.Expiration))
 	if expires.IsZero() {
 		expires = s.now().Add(2 * roleKeysRenewal)
 	}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -68,71 +67,11 @@ func (f *flag) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// kst is the zone of NCP's times that name none.
-var kst = time.FixedZone("KST", 9*60*60) //nolint:gochecknoglobals // a constant in all but syntax
-
-// timeLayouts are the forms of ISO 8601 that are accepted, after the blank
-// between date and time has become a T. A fraction of a second is taken by
-// time.Parse behind any of them.
-var timeLayouts = [...]string{ //nolint:gochecknoglobals // a constant in all but syntax
-	"2006-01-02T15:04:05Z07:00",
-	"2006-01-02T15:04:05Z0700",
-	"2006-01-02T15:04:05Z07",
-	"2006-01-02T15:04:05", // KST
-	"2006-01-02T15:04Z07:00",
-}
-
-// The times that can be meant: placeholders such as 0001-01-01 and 1970-01-01
-// are older than NCP, and no clock is centuries off.
-const (
-	minYear = 2000
-	maxYear = 2200
-)
-
-// ParseTime reads a time as NCP writes it: ISO 8601 with a zone as Z, +09:00,
-// +0900 or +09 or without one (then it is KST), with or without a fraction, or
-// a number of seconds or milliseconds since 1970. It returns the zero time for
-// anything else, as a row with such a time must be survived.
-func ParseTime(s string) time.Time { return parseTime(s, maxYear) }
-
-func parseTime(s string, most int) time.Time {
-	s = strings.TrimSpace(s)
-	if zone := strings.IndexByte(s, '['); zone > 0 && strings.HasSuffix(s, "]") {
-		s = s[:zone] // 2024-12-12T18:09:05+09:00[Asia/Seoul]
+func (f flag) pointer() *bool {
+	if !f.known {
+		return nil
 	}
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-		switch len(s) {
-		case len("1733994545"):
-			return plausible(time.Unix(n, 0), most)
-		case len("1733994545705"):
-			return plausible(time.UnixMilli(n), most)
-		default:
-			return time.Time{}
-		}
-	}
-	if len(s) > 40 || len(s) < len("2006-01-02T15:04Z") {
-		return time.Time{}
-	}
-	if s[10] == ' ' || s[10] == 't' {
-		s = s[:10] + "T" + s[11:]
-	}
-	if last := len(s) - 1; s[last] == 'z' {
-		s = s[:last] + "Z"
-	}
-	s = strings.Replace(s, " +", "+", 1)
-	for _, layout := range timeLayouts {
-		if t, err := time.ParseInLocation(layout, s, kst); err == nil {
-			return plausible(t, most)
-		}
-	}
-	return time.Time{}
-}
-
-func plausible(t time.Time, most int) time.Time {
-	if y := t.UTC().Year(); y < minYear || y > most {
-		return time.Time{}
-	}
-	return t.UTC()
+	return &f.value
 }
 
 // maxIDBytes bounds an id: it becomes a label and part of a URL.

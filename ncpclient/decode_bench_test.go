@@ -31,7 +31,7 @@ func BenchmarkDecodeCredentials(b *testing.B) {
 	b.SetBytes(int64(len(page)))
 	b.ReportAllocs()
 	for b.Loop() {
-		got, err := decodePageNamed(externalAccessNames(), resp, bytes.NewReader(page), 0, 1000, decodeCredentials())
+		got, err := decodeHistory(resp, bytes.NewReader(page), 0, 1000)
 		if err != nil || len(got.Rows) != 1000 {
 			b.Fatalf("%d rows, %v", len(got.Rows), err)
 		}

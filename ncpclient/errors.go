@@ -1,10 +1,7 @@
 package ncpclient
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +14,7 @@ import (
 )
 
 // Reason says why a call failed, in a form that a caller can decide on with
-// errors.Is. Its text says what to do about it.
+// errors.Is. Its text is "title: remedy".
 type Reason string //nolint:errname // it is the reason of an error, and Is compares with it
 
 // The reasons of an *Error.
@@ -28,20 +25,40 @@ const (
 	ErrMainAccountKey  Reason = "Certificate Manager 2.0 refuses the keys of sub-accounts: give it an access key of the main account"
 	ErrRateLimited     Reason = "NCP limits the rate of requests: lower the rate, or scrape less often"
 	ErrNotFound        Reason = "NCP does not know this address: check the site (public, gov, fin), the base URL, and that the subject still exists"
-	ErrBadRequest      Reason = "NCP refuses the request as it stands"
+	ErrBadRequest      Reason = "NCP refuses the request as it stands: its message says more; check the base URL and its version"
 	ErrRedirected      Reason = "NCP answered with a redirect, which a signed request must not follow: correct the base URL"
 	ErrRefused         Reason = "NCP answered with an error of its own: its code and message say more"
-	ErrServer          Reason = "the fault is on NCP's side: nothing to do but wait, or ask its support with the request id"
+	ErrServer          Reason = "the fault is on NCP's side: wait, or ask its support with the request id"
 	ErrMalformedAnswer Reason = "the answer is not what this API documents: check that the base URL leads to NCP and not to a proxy's page"
-	ErrTooLarge        Reason = "the answer is too large to be right"
+	ErrTooLarge        Reason = "the answer is too large to be right: check that the base URL leads to NCP"
 	ErrUnreachable     Reason = "NCP cannot be reached: check the network, DNS, proxy (HTTPS_PROXY), TLS and the base URL"
 	ErrLimited         Reason = "the request was not sent, as our own limits (requests in flight, requests a second) or NCP's Retry-After would let it go too late: raise the limits, ask for less, or give it more time"
-	ErrTimeout         Reason = "NCP did not answer in time"
-	ErrCredentials     Reason = "there are no usable keys"
+	ErrTimeout         Reason = "NCP did not answer in time: raise the timeouts, or ask for smaller pages"
+	ErrCredentials     Reason = "there are no usable keys: correct the place of keys that is named here"
 )
+
+// Reasons are all reasons, for a table of them.
+func Reasons() []Reason {
+	return []Reason{
+		ErrKey, ErrClock, ErrPermission, ErrMainAccountKey, ErrRateLimited, ErrNotFound, ErrBadRequest, ErrRedirected,
+		ErrRefused, ErrServer, ErrMalformedAnswer, ErrTooLarge, ErrUnreachable, ErrLimited, ErrTimeout, ErrCredentials,
+	}
+}
 
 // Error makes a Reason a target for errors.Is.
 func (r Reason) Error() string { return string(r) }
+
+// Title is what is wrong. It does not change between versions.
+func (r Reason) Title() string {
+	title, _, _ := strings.Cut(string(r), ": ")
+	return title
+}
+
+// Remedy is what to do about it.
+func (r Reason) Remedy() string {
+	_, remedy, _ := strings.Cut(string(r), ": ")
+	return remedy
+}
 
 // Error is a call that failed. It unwraps to its Reason and to its cause.
 type Error struct {
@@ -153,16 +170,9 @@ func newDecodeError(resp *http.Response, err error) *Error {
 }
 
 const (
-	// maxErrorBody is how much of a failed answer is read for its envelope.
-	maxErrorBody = 64 << 10
-	maxMessage   = 200
-	maxToken     = 64
+	maxMessage = 200
+	maxToken   = 64
 )
-
-// envelope is what the error bodies of NCP have in common.
-type envelope struct {
-	code, message, requestID string
-}
 
 // newStatusError makes the error of an answer whose HTTP status is not 2xx.
 func newStatusError(api string, resp *http.Response, offset time.Duration) *Error {
@@ -204,142 +214,6 @@ func reasonOfStatus(status int) Reason {
 		return ErrRedirected
 	default:
 		return ErrBadRequest
-	}
-}
-
-// fill copies what an answer says of itself, with our own headers taken out of
-// it: a server may echo what it was sent.
-func (e *Error) fill(resp *http.Response, env envelope) {
-	var secrets []string
-	if resp.Request != nil {
-		for _, h := range []string{headerAccessKey, headerSignature} {
-			if v := resp.Request.Header.Get(h); v != "" {
-				secrets = append(secrets, v, "[redacted]")
-			}
-		}
-	}
-	clean := func(s string, limit int) string {
-		return cleanText(strings.NewReplacer(secrets...).Replace(s), limit)
-	}
-	e.Code = clean(env.code, maxToken)
-	e.Message = clean(env.message, maxMessage)
-	e.RequestID = clean(env.requestID, maxToken)
-	for _, h := range []string{"x-ncp-trace-id", "x-ncp-apigw-request-id", "x-request-id"} {
-		if e.RequestID == "" {
-			e.RequestID = clean(resp.Header.Get(h), maxToken)
-		}
-	}
-	e.Origin = clean(resp.Header.Get("x-ncp-apigw-response-origin"), maxToken)
-}
-
-// parseEnvelope reads the error body in each of the forms that NCP is known to
-// send, and gives what it found: never an error, as the status says enough.
-func parseEnvelope(body []byte) envelope {
-	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte(utf8BOM)))
-	switch {
-	case len(body) == 0:
-		return envelope{}
-	case body[0] == '{':
-		return parseJSONEnvelope(body)
-	case body[0] == '<':
-		return parseXMLEnvelope(body)
-	default:
-		return envelope{}
-	}
-}
-
-const utf8BOM = "\xef\xbb\xbf"
-
-func parseJSONEnvelope(body []byte) envelope {
-	var outer map[string]json.RawMessage
-	if json.Unmarshal(body, &outer) != nil {
-		return envelope{}
-	}
-	env := envelopeOf(outer)
-	for _, key := range []string{"error", "responseError"} {
-		var inner map[string]json.RawMessage
-		if json.Unmarshal(outer[key], &inner) != nil {
-			continue
-		}
-		nested := envelopeOf(inner)
-		env.code = firstOf(nested.code, env.code)
-		env.message = firstOf(nested.message, env.message)
-		env.requestID = firstOf(nested.requestID, env.requestID)
-	}
-	if env.message == "" {
-		// {"status":401,"error":"UNAUTHORIZED",...}: the word is better than nothing.
-		env.message = textOf(outer["error"])
-	}
-	return env
-}
-
-func envelopeOf(fields map[string]json.RawMessage) envelope {
-	var env envelope
-	for _, key := range []string{"errorCode", "returnCode", "code"} {
-		env.code = firstOf(env.code, textOf(fields[key]))
-	}
-	for _, key := range []string{"message", "returnMessage", "errorMessage"} {
-		env.message = firstOf(env.message, textOf(fields[key]))
-	}
-	if details := textOf(fields["details"]); details != "" && details != env.message {
-		env.message = strings.TrimPrefix(env.message+": "+details, ": ")
-	}
-	for _, key := range []string{"requestId", "traceId"} {
-		env.requestID = firstOf(env.requestID, textOf(fields[key]))
-	}
-	return env
-}
-
-// textOf is a JSON string or number as text; anything else is no text.
-func textOf(raw json.RawMessage) string {
-	if len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || raw[0] == 'n' {
-		return ""
-	}
-	var t text
-	if json.Unmarshal(raw, &t) != nil {
-		return ""
-	}
-	return string(t)
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-// parseXMLEnvelope takes the elements by name wherever they stand; of an HTML
-// page that leaves the title.
-func parseXMLEnvelope(body []byte) envelope {
-	var env envelope
-	d := xml.NewDecoder(bytes.NewReader(body))
-	d.Strict = false
-	d.AutoClose = xml.HTMLAutoClose
-	d.Entity = xml.HTMLEntity
-	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
-	var element string
-	for {
-		token, err := d.Token()
-		if err != nil {
-			return env
-		}
-		switch token := token.(type) {
-		case xml.StartElement:
-			element = token.Name.Local
-		case xml.EndElement:
-			element = ""
-		case xml.CharData:
-			value := strings.TrimSpace(string(token))
-			switch strings.ToLower(element) {
-			case "errorcode", "returncode", "code":
-				env.code = firstOf(env.code, value)
-			case "message", "returnmessage", "title":
-				env.message = firstOf(env.message, value)
-			case "requestid":
-				env.requestID = firstOf(env.requestID, value)
-			}
-		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -290,6 +291,29 @@ func TestErrorUnwraps(t *testing.T) {
 	}
 	if e := (&Error{Reason: ErrKey}); !errors.Is(e, ErrKey) || e.RetryAfter != 0 {
 		t.Error("an error without a cause is not its reason")
+	}
+}
+
+// Each reason has what is wrong and what to do, and none is forgotten: the table
+// of them in README is made from these.
+func TestReasonsHaveTitleAndRemedy(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("errors.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if declared := strings.Count(string(source), " Reason = \""); declared != len(Reasons()) {
+		t.Errorf("%d reasons are declared, %d are listed", declared, len(Reasons()))
+	}
+	titles := make(map[string]bool)
+	for _, r := range Reasons() {
+		titles[r.Title()] = true
+		if r.Title() == "" || r.Remedy() == "" || r.Title()+": "+r.Remedy() != r.Error() {
+			t.Errorf("%q: title %q, remedy %q", r, r.Title(), r.Remedy())
+		}
+	}
+	if len(titles) != len(Reasons()) {
+		t.Errorf("%d titles of %d reasons", len(titles), len(Reasons()))
 	}
 }
 

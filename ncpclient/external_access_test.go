@@ -35,11 +35,11 @@ func TestDocumentedCredentials(t *testing.T) {
 	if time.Since(got.Date).Abs() > time.Minute {
 		t.Errorf("date %s", got.Date)
 	}
-	if v, err := got.Shown.Validity(); err == nil {
+	if v, err := got.Presented.Validity(); err == nil {
 		t.Errorf("a placeholder was read: %v", v)
 	}
-	got.Date, got.Shown = time.Time{}, nil
-	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+	got.Date = time.Time{}
+	if diff := cmp.Diff(want, got.Page); diff != "" || err != nil {
 		t.Error(err, diff)
 	}
 	// As printed it holds fewer rows than a page and than it says.
@@ -217,15 +217,16 @@ func TestRefusedPageSize(t *testing.T) {
 		put(sim, 45)
 		history(sim, 30)
 		api := externalAccessAt(t, sim.URL())
-		rows, err := all(api.Subjects(t.Context(), 100))
+		list, err := api.Subjects(t.Context(), 100)
+		rows := list.Rows
 		if err != nil || len(rows) != 45 || !api.PageSizeRefused() {
 			t.Errorf("%d rows, refused %t, %v", len(rows), api.PageSizeRefused(), err)
 		}
-		history, err := all(api.Credentials(t.Context(), "s-1", 100))
+		history, err := all(histories(t.Context(), api, "s-1", 100))
 		if err != nil || len(history) != 30 {
 			t.Errorf("%d rows, %v", len(history), err)
 		}
-		if _, err := all(api.Credentials(t.Context(), "s-1", 10)); err != nil { // smaller ones are left as they are
+		if _, err := all(histories(t.Context(), api, "s-1", 10)); err != nil { // smaller ones are left as they are
 			t.Error(err)
 		}
 		if diff := cmp.Diff([]int{100, 20, 20, 20, 20, 20, 10, 10, 10}, sizes(sim)); diff != "" {
@@ -302,9 +303,9 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	put(sim, 45)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	rows, err := all(externalAccessAt(t, sim.URL()).Subjects(ctx, 20))
+	list, err := externalAccessAt(t, sim.URL()).Subjects(ctx, 20)
 	wantReason(t, err, ErrLimited)
-	if len(rows) != 0 {
-		t.Errorf("%d rows", len(rows))
+	if len(list.Rows) != 0 {
+		t.Errorf("%d rows", len(list.Rows))
 	}
 }

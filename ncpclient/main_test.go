@@ -165,6 +165,13 @@ func answer(r *http.Request, status int, body string, headers ...string) *http.R
 	return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body)), Request: r}
 }
 
+// decodeHistory reads a page of credentials without a network.
+func decodeHistory(resp *http.Response, body io.Reader, number, size int) (CredentialsPage, error) {
+	var presented *PresentedCertificate
+	page, err := decodePage(externalAccessNames(), resp, body, number, size, decodeCredentials(&presented))
+	return CredentialsPage{page, presented}, err
+}
+
 // say writes to a client, or to one that has gone.
 func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 

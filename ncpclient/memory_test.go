@@ -57,7 +57,7 @@ func TestAnswersTakeBoundedMemory(t *testing.T) {
 			body := &endless{rest: names.Replace(tt.head), part: names.Replace(tt.part)}
 			var err error
 			if array == "content" {
-				_, err = decodePageNamed(externalAccessNames(), &http.Response{StatusCode: http.StatusOK}, body, 0, 100, decodeCredentials())
+				_, err = decodeHistory(&http.Response{StatusCode: http.StatusOK}, body, 0, 100)
 			} else {
 				_, err = decodeRecentChanges(&http.Response{StatusCode: http.StatusOK}, body)
 			}
@@ -73,7 +73,7 @@ func TestAnswersTakeBoundedMemory(t *testing.T) {
 	for i := range 100_000 {
 		fmt.Fprintf(members, `,"%d":%d`, i, i)
 	}
-	_, err := decodePageNamed(externalAccessNames(), &http.Response{StatusCode: http.StatusOK}, members, 0, 100, decodeCredentials())
+	_, err := decodeHistory(&http.Response{StatusCode: http.StatusOK}, members, 0, 100)
 	wantReason(t, newDecodeError(&http.Response{StatusCode: http.StatusOK}, err), ErrTooLarge)
 }
 
@@ -82,14 +82,14 @@ func TestLargePagesAreRead(t *testing.T) {
 	t.Parallel()
 	for size, rows := range map[int]int{20: minPageRows, minPageRows: 2 * minPageRows, 3_000: 30_000} {
 		page := `{"totalElements":1,"content":[{}` + strings.Repeat(",{}", rows-1) + `]}`
-		got, err := decodePageNamed(externalAccessNames(), &http.Response{StatusCode: http.StatusOK}, strings.NewReader(page), 0, size, decodeSubjects())
+		got, err := decodePage(externalAccessNames(), &http.Response{StatusCode: http.StatusOK}, strings.NewReader(page), 0, size, decodeSubjects())
 		if err != nil || len(got.Rows) != rows {
 			t.Errorf("%d rows of %d: %d, %v", rows, size, len(got.Rows), err)
 		}
 	}
 	fat := strings.Repeat("x", 30_000)
 	page := `{"totalElements":100,"content":[{}` + strings.Repeat(`,{"serialNumber":"`+fat+`","x509CertificateData":"`+fat+fat+fat+`"}`, 100) + `]}`
-	if got, err := decodePageNamed(externalAccessNames(), &http.Response{StatusCode: http.StatusOK}, strings.NewReader(page), 0, 100, decodeCredentials()); err != nil || len(got.Rows) != 101 {
+	if got, err := decodeHistory(&http.Response{StatusCode: http.StatusOK}, strings.NewReader(page), 0, 100); err != nil || len(got.Rows) != 101 {
 		t.Errorf("fat rows: %d, %v", len(got.Rows), err)
 	}
 }

@@ -12,9 +12,31 @@ import (
 	"reflect"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
+
+// DefaultPageSize is the number of rows a page that the API documents as its
+// own default, so one that no server refuses.
+const DefaultPageSize = 20
+
+// Page is one page of a list.
+type Page[T any] struct {
+	// Size is the number of rows of a whole page as the server makes them,
+	// which may be fewer than were asked for. Pages after the first must be
+	// asked for with this size, or their rows overlap or leave a gap.
+	Size int
+	// Total is the number of rows of the whole list (totalElements); -1 if the
+	// answer does not say.
+	Total int
+	Rows  []T
+	// Date is the server's clock when it answered; zero if it does not say.
+	Date time.Time
+}
+
+// A rowDecoder reads the rows of one page, one by one, and adds them to it.
+type rowDecoder[T any] func(*jsontext.Decoder, *rowBudget, *Page[T]) error
 
 // pageNames are what an API calls the parts of a page, and of the question for
 // one.
@@ -56,7 +78,7 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path []
 			query.Set(p.names.page, strconv.Itoa(number+p.offset()))
 		}
 		err = a.get(ctx, op, path, query, func(resp *http.Response, body io.Reader) (err error) {
-			page, err = decodePageNamed(p.names, resp, body, number, size, rows())
+			page, err = decodePage(p.names, resp, body, number, size, rows())
 			return err
 		})
 		return page, err
@@ -86,13 +108,13 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path []
 // took on the wire, and ten such pages may come at one time.
 const minPageRows = 20_000
 
-func decodePageNamed[T any](names pageNames, resp *http.Response, body io.Reader, number, size int, row rowDecoder[T]) (Page[T], error) {
-	page := Page[T]{Number: number, Size: size, Total: unknownCount}
+func decodePage[T any](names pageNames, resp *http.Response, body io.Reader, number, size int, row rowDecoder[T]) (Page[T], error) {
+	page := Page[T]{Size: size, Total: unknownCount}
 	// A million rows do not fit into the largest answer that is read, and ten
 	// times as many with their text still fit into 32 bits.
 	left := newRowBudget(max(minPageRows, 10*min(size, 1_000_000)))
 	page.Date, _ = http.ParseTime(resp.Header.Get("Date"))
-	raw, err := decodeObject(body, map[string]func(*jsontext.Decoder) error{
+	members, err := decodeObject(body, map[string]func(*jsontext.Decoder) error{
 		names.rows: func(d *jsontext.Decoder) error {
 			return row(d, left, &page)
 		},
@@ -100,29 +122,23 @@ func decodePageNamed[T any](names pageNames, resp *http.Response, body io.Reader
 	if err != nil {
 		return Page[T]{}, err
 	}
-	members := counts(raw)
-	if err := checkEnvelope(resp, raw, false); err != nil {
+	if err := checkEnvelope(resp, members, false); err != nil {
 		return Page[T]{}, err
 	}
-	var total, pageNo, pageSize integer = unknownCount, unknownCount, unknownCount
-	for _, name := range names.totals {
-		members.count(name, &total)
-	}
-	members.count(names.pageNo, &pageNo)
-	members.count(names.pageSize, &pageSize)
+	total, pageNo, pageSize := count(members, names.totals...), count(members, names.pageNo), count(members, names.pageSize)
 	content, hasContent := members[names.rows]
 	switch {
 	case (!hasContent || string(content) == "null") && total != 0:
 		// An error envelope, or anything else: never an empty list.
-		return Page[T]{}, refusal(resp, raw, errors.New("the answer is not a page"))
+		return Page[T]{}, refusal(resp, members, errors.New("the answer is not a page"))
 	case total > 0 && number == 0 && len(page.Rows) == 0:
 		return Page[T]{}, fmt.Errorf("the total is %d, but the first page has no rows", total)
-	case pageNo != unknownCount && int(pageNo) != number:
+	case pageNo != unknownCount && pageNo != number:
 		return Page[T]{}, fmt.Errorf("page %d was asked for, but page %d came", number, pageNo)
 	}
-	page.Total = int(total)
+	page.Total = total
 	if pageSize > 0 {
-		page.Size = int(pageSize)
+		page.Size = pageSize
 	}
 	if n := len(page.Rows); n > 0 && n < page.Size && number == 0 && n < page.Total {
 		page.Size = n // the server clamps without saying so
@@ -130,48 +146,74 @@ func decodePageNamed[T any](names pageNames, resp *http.Response, body io.Reader
 	return page, nil
 }
 
-// counts are the members of a page object besides its rows.
-type counts map[string]json.RawMessage
-
-// count reads a member, if it is there.
-func (c counts) count(name string, into *integer) {
-	if raw, ok := c[name]; ok {
-		_ = into.UnmarshalJSON(raw) // never fails
+// count reads the first of these members that is there; unknownCount if none is.
+func count(members map[string]json.RawMessage, names ...string) int {
+	n := integer(unknownCount)
+	for _, name := range names {
+		if raw, ok := members[name]; ok {
+			_ = n.UnmarshalJSON(raw) // never fails
+			break
+		}
 	}
+	return int(n)
 }
 
-// What a server does wrong with the pages of a list.
-var (
-	// ErrPageRepeated is a page with the same rows as the one before.
-	ErrPageRepeated = errors.New("a page has the same rows as the page before it")
-	// ErrEndless is a list that goes on well past its own total.
-	ErrEndless = errors.New("the list does not end")
-	// ErrListChanged is a list that lost rows while it was read, or that ended
-	// before its total: rows may have been missed.
-	ErrListChanged = errors.New("the list changed while it was read, or its total is wrong")
-)
+// errListChanged is a list that lost rows while it was read, that ended before
+// its total, or of which a page came twice: rows may have been missed.
+var errListChanged = errors.New("the list changed while it was read, or its total is wrong")
+
+// ErrEndless is a list that goes on well past its own total.
+var ErrEndless = errors.New("the list does not end")
+
+// List is all rows of a list.
+type List[T any] struct {
+	// Rows are in the order in which they came. One may be there twice if the list
+	// changed while it was read.
+	Rows []T
+}
+
+// maxListTries is how often a list is read until it does not change meanwhile.
+const maxListTries = 3
+
+// readList reads a list from its first page to its last, and anew if it changed
+// in a way that may have hidden a row.
+func readList[T any](size int, get func(number, size int) (Page[T], error)) (List[T], error) {
+	for try := 1; ; try++ {
+		var list List[T]
+		var err error
+		for page, pageErr := range walk(size, get) {
+			list.Rows, err = append(list.Rows, page.Rows...), pageErr
+		}
+		switch {
+		case err == nil:
+			return list, nil
+		case try == maxListTries || !errors.Is(err, errListChanged):
+			return List[T]{}, err
+		}
+	}
+}
 
 // maxUnknownPages bounds a list that does not tell its total.
 const maxUnknownPages = 10_000
 
-// PageLimit is the number of pages after which a list of total rows is held
+// pageLimit is the number of pages after which a list of total rows is held
 // for endless. It leaves room for a list that grows while it is read.
-func PageLimit(total, size int) int {
+func pageLimit(total, size int) int {
 	if total < 0 {
 		return maxUnknownPages
 	}
 	return 2*(total/max(1, size)) + 10
 }
 
-// Pages walks through a list from its first page to its last. The size of the
+// walk goes through a list from its first page to its last. The size of the
 // first answer is the one that the others are asked for with.
 //
-// It ends with an error at the first page that fails, that repeats the one
-// before (ErrPageRepeated), or at which the list should long have ended
-// (ErrEndless), and with ErrListChanged if the list shrank or ended early, so
-// that a walk without an error has seen every row that the list held when the
-// walk began: rows that are added only push others to later pages.
-func Pages[T any](size int, get func(number, size int) (Page[T], error)) iter.Seq2[Page[T], error] {
+// It ends with an error at the first page that fails, or at which the list
+// should long have ended (ErrEndless), and with errListChanged if a page repeats
+// the one before, or if the list shrank or ended early, so that a walk without an
+// error has seen every row that the list held when the walk began: rows that are
+// added only push others to later pages.
+func walk[T any](size int, get func(number, size int) (Page[T], error)) iter.Seq2[Page[T], error] {
 	return func(yield func(Page[T], error) bool) {
 		var before Page[T]
 		var first Page[T]
@@ -185,11 +227,11 @@ func Pages[T any](size int, get func(number, size int) (Page[T], error)) iter.Se
 			case err != nil:
 			case number > 0 && len(page.Rows) > 0 && page.Total <= before.Total && reflect.DeepEqual(page.Rows, before.Rows):
 				// With a larger total it may be a whole page of new rows that pushed these.
-				err = fmt.Errorf("page %d: %w", number, ErrPageRepeated)
-			case number > PageLimit(first.Total, size):
+				err = fmt.Errorf("page %d has the rows of the page before it: %w", number, errListChanged)
+			case number > pageLimit(first.Total, size):
 				err = fmt.Errorf("page %d of a list of %d rows: %w", number, first.Total, ErrEndless)
 			case page.Total < before.Total && number > 0:
-				err = fmt.Errorf("page %d: the total fell from %d to %d: %w", number, before.Total, page.Total, ErrListChanged)
+				err = fmt.Errorf("page %d: the total fell from %d to %d: %w", number, before.Total, page.Total, errListChanged)
 			}
 			if err != nil {
 				yield(Page[T]{}, err)
@@ -201,7 +243,7 @@ func Pages[T any](size int, get func(number, size int) (Page[T], error)) iter.Se
 			}
 			if len(page.Rows) == 0 || len(page.Rows) < size && seen >= page.Total {
 				if seen < first.Total {
-					yield(Page[T]{}, fmt.Errorf("the list ended after %d of %d rows: %w", seen, first.Total, ErrListChanged))
+					yield(Page[T]{}, fmt.Errorf("the list ended after %d of %d rows: %w", seen, first.Total, errListChanged))
 				}
 				return
 			}

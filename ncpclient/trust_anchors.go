@@ -27,7 +27,7 @@ type CRL struct {
 }
 
 // maxListed bounds the rows of a list that has no pages. Both lists hold what
-// somebody put there by hand.
+// people put there by hand.
 const maxListed = 10_000
 
 // TrustAnchors asks for all trust anchors (GET /trust-anchors).
@@ -36,14 +36,14 @@ func (c *ExternalAccess) TrustAnchors(ctx context.Context) ([]TrustAnchor, error
 		anchor := TrustAnchor{
 			Name:     row.first("/name", "/trustanchorname"),
 			Enabled:  row.flag("/enabled"),
-			NotAfter: ParseDate(row.first("/source/sourcedata/notafterdate", "/notafterdate", "/source/notafterdate")),
+			NotAfter: parseDate(row.first("/source/sourcedata/notafterdate", "/notafterdate", "/source/notafterdate")),
 		}
 		if id := row.first("/trustanchorid", "/id"); UsableID(id) {
 			anchor.ID = id
 		}
 		if anchor.NotAfter.IsZero() {
 			// Not documented, but what the expiry date is of.
-			v, _ := CertificateValidity(row.first("/source/sourcedata/x509certificatedata"), "")
+			v, _ := certificateValidity(row.first("/source/sourcedata/x509certificatedata"), "")
 			anchor.NotAfter = v.NotAfter
 		}
 		return anchor
@@ -51,8 +51,9 @@ func (c *ExternalAccess) TrustAnchors(ctx context.Context) ([]TrustAnchor, error
 }
 
 // CRLs asks for the lists of revoked certificates of a trust anchor (GET
-// /trust-anchors/{id}/crls). No field of them is documented: a date whose name
-// says that it is of the next update is taken, or else what the list itself says.
+// /trust-anchors/{id}/crls). No field of them is documented: the earliest date
+// whose name says that it is of the next update is taken, or else what the list
+// itself says.
 func (c *ExternalAccess) CRLs(ctx context.Context, trustAnchorID string) ([]CRL, error) {
 	if !UsableID(trustAnchorID) {
 		return nil, fmt.Errorf("%q cannot be a trust anchor's id", cleanText(trustAnchorID, maxToken))
@@ -61,21 +62,30 @@ func (c *ExternalAccess) CRLs(ctx context.Context, trustAnchorID string) ([]CRL,
 		crl := CRL{Enabled: row.flag("/enabled")}
 		for name, value := range row {
 			last := name[strings.LastIndexByte(name, '/')+1:]
-			if at := ParseDate(value); strings.HasPrefix(last, "nextupdate") && !at.IsZero() && (crl.NextUpdate.IsZero() || at.Before(crl.NextUpdate)) {
-				crl.NextUpdate = at
+			if strings.HasPrefix(last, "nextupdate") {
+				crl.NextUpdate = earlier(crl.NextUpdate, parseDate(value))
 			}
 		}
+		if !crl.NextUpdate.IsZero() {
+			return crl
+		}
 		for _, value := range row {
-			if crl.NextUpdate.IsZero() && len(value) > maxListedDate {
-				crl.NextUpdate = nextUpdateIn(value)
+			if len(value) > maxDate {
+				crl.NextUpdate = earlier(crl.NextUpdate, nextUpdateIn(value))
 			}
 		}
 		return crl
 	})
 }
 
-// maxListedDate is longer than any date, and shorter than any CRL.
-const maxListedDate = 64
+// earlier is the first of two times. The zero time is none. What it gives does not
+// depend on the order in which the members of a row are looked at.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
 
 // getList calls an operation that answers with a bare array.
 func getList[T any](ctx context.Context, a *api, op Operation, path []string, read func(leaves) T) (rows []T, err error) {

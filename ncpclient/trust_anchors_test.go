@@ -64,19 +64,25 @@ func TestLists(t *testing.T) {
 func TestCRLs(t *testing.T) {
 	t.Parallel()
 	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-	der, err := x509.CreateRevocationList(nil, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: validFrom(), NextUpdate: validTo()},
-		&x509.Certificate{KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}}, key)
-	if err != nil {
-		t.Fatal(err)
+	crl := func(nextUpdate time.Time) (der, asPEM []byte) {
+		der, err := x509.CreateRevocationList(nil, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: validFrom(), NextUpdate: nextUpdate},
+			&x509.Certificate{KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asPEM, err = json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der, asPEM
 	}
-	asPEM, err := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})))
-	if err != nil {
-		t.Fatal(err)
-	}
+	der, asPEM := crl(validTo())
+	_, laterPEM := crl(validTo().AddDate(1, 0, 0))
 	for row, want := range map[string]CRL{
 		`{"crlId":"1","enabled":true,"nextUpdate":"2026-01-02T03:04:05Z"}`:                      {ptr(true), validTo()},
 		`{"source":{"sourceData":{"NextUpdateDate":"2026-01-02 12:04:05"}},"enabled":false}`:    {ptr(false), validTo()},
 		`{"nextUpdate":"2026-01-02T03:04:05Z","nextUpdateTime":"2027-01-02T03:04:05Z"}`:         {nil, validTo()},
+		`{"a":` + string(asPEM) + `,"b":` + string(laterPEM) + `,"c":` + string(laterPEM) + `}`: {nil, validTo()}, // always the earliest
 		`{"anything":` + string(asPEM) + `}`:                                                    {nil, validTo()},
 		`{"crlData":"` + base64.StdEncoding.EncodeToString(der) + `","nextUpdate":null}`:        {nil, validTo()},
 		`{"crlData":"` + base64.StdEncoding.EncodeToString(der[:60]) + `","nextUpdate":"soon"}`: {},

@@ -33,7 +33,7 @@ type validity struct {
 const minGeneration = 1024
 
 // read reads a certificate, once; false if there is none.
-func (c *certificates) read(presented *ncpclient.ShownCertificate, subjects int) (Certificate, bool) {
+func (c *certificates) read(presented *ncpclient.PresentedCertificate, subjects int) (Certificate, bool) {
 	if presented == nil {
 		return Certificate{}, false
 	}

@@ -71,10 +71,10 @@ func (l *list) rows(ctx context.Context) (rows []ncpclient.Subject, unnamed int,
 		}
 		return rows, 0, nil
 	}
-	all, err := ncpclient.ReadAll(l.watcher.client.Subjects(ctx, options.PageSize))
+	all, err := l.watcher.client.Subjects(ctx, options.PageSize)
 	l.notePageSize()
-	seen := make(map[string]bool, len(all))
-	for _, s := range all {
+	seen := make(map[string]bool, len(all.Rows))
+	for _, s := range all.Rows {
 		switch {
 		case s.ID == "":
 			unnamed++

@@ -148,7 +148,7 @@ type history struct {
 	subjectID string
 	pace      refresh.Pace
 	now       func() time.Time
-	newest    *ncpclient.ShownCertificate
+	newest    *ncpclient.PresentedCertificate
 }
 
 func (h *history) Page(ctx context.Context, number, size int) (ledger.Page, error) {
@@ -161,8 +161,8 @@ func (h *history) Page(ctx context.Context, number, size int) (ledger.Page, erro
 	if err != nil {
 		return ledger.Page{}, err
 	}
-	if page.Shown != nil && (h.newest == nil || page.Shown.SeenTime.After(h.newest.SeenTime)) {
-		h.newest = page.Shown
+	if p := page.Presented; p != nil && (h.newest == nil || p.SeenTime.After(h.newest.SeenTime)) {
+		h.newest = p
 	}
 	clock := page.Date
 	if clock.IsZero() {

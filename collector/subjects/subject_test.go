@@ -40,9 +40,9 @@ func TestWhatTheListTellsAgainIsKeptOnce(t *testing.T) {
 // again and again stay.
 func TestCertificatesAreForgotten(t *testing.T) {
 	var c certificates
-	often := &ncpclient.ShownCertificate{SerialNumber: "often"}
+	often := &ncpclient.PresentedCertificate{SerialNumber: "often"}
 	for i := range 10 * minGeneration {
-		c.read(&ncpclient.ShownCertificate{SerialNumber: strconv.Itoa(i)}, 0)
+		c.read(&ncpclient.PresentedCertificate{SerialNumber: strconv.Itoa(i)}, 0)
 		c.read(often, 0)
 		if n := len(c.young) + len(c.old); n > 2*minGeneration {
 			t.Fatalf("%d certificates are remembered", n)

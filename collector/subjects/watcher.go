@@ -8,7 +8,6 @@ package subjects
 
 import (
 	"context"
-	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -22,8 +21,8 @@ import (
 
 // Client is what a Watcher needs of ncpclient.
 type Client interface {
-	Subjects(ctx context.Context, size int) iter.Seq2[ncpclient.Page[ncpclient.Subject], error]
-	CredentialsPage(ctx context.Context, subjectID string, number, size int) (ncpclient.Page[ncpclient.Credential], error)
+	Subjects(ctx context.Context, size int) (ncpclient.List[ncpclient.Subject], error)
+	CredentialsPage(ctx context.Context, subjectID string, number, size int) (ncpclient.CredentialsPage, error)
 	PageSizeRefused() bool
 }
 
