@@ -46,12 +46,11 @@ type Config struct {
 	MaxConcurrency int
 	// RateLimit bounds the requests a second, retries counted, with bursts of
 	// MaxConcurrency; 0 is no limit. An answer of 429 (throttled) lowers it for a
-	// while. What such an answer asks for with Retry-After is kept even without
-	// a limit.
+	// while. Its Retry-After is respected even without a limit.
 	RateLimit float64
-	// MaxRetries bounds how often one call is sent again; 0 is never. Not counted
-	// is the first time that it finds a pooled connection dead: then it is sent
-	// again on a new one, within the limits as all others.
+	// MaxRetries bounds how often one call is sent again; 0 is never. One more
+	// retry is free: when the call finds its pooled connection dead for the first
+	// time, it is sent again on a new one, within the limits like all others.
 	MaxRetries int
 	// Observer is told of each HTTP request; may be nil.
 	Observer Observer
@@ -166,8 +165,8 @@ func (a *api) get(ctx context.Context, op Operation, path []string, query url.Va
 	return a.withRetries(ctx, c, func() *Error { return a.attempt(ctx, op, &u, decode) })
 }
 
-// call is what the round trippers, which see requests only, know of the call
-// that a request belongs to. It is used by one goroutine at a time.
+// call tells the round trippers, which see requests only, which call a request
+// belongs to. It is used by one goroutine at a time.
 type call struct {
 	operation Operation
 	keys      Keys // those that signed its last request
@@ -224,8 +223,8 @@ func (a *api) label(op Operation, e *Error) *Error {
 	return e
 }
 
-// trackedReader remembers the error that ended it early: the first one, as a
-// body that is read again after its error may give a vaguer one.
+// trackedReader keeps the first error that ended it early: a body that is read
+// again after its error may give a vaguer one.
 type trackedReader struct {
 	r   io.Reader
 	err error

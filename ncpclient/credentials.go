@@ -27,10 +27,10 @@ func (Keys) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // Credentials gives the keys that requests are signed with. Its methods are
 // called from many goroutines.
 type Credentials interface {
-	// Keys returns the keys of this moment.
+	// Keys returns the keys in force now.
 	Keys(ctx context.Context) (Keys, error)
 	// Invalidate says that NCP refused these keys: if they are still those in
-	// force, the next call of Keys reads them anew from where they come.
+	// force, the next call of Keys reads them again.
 	Invalidate(refused Keys)
 	// String says where the keys come from, without the keys.
 	String() string
@@ -39,7 +39,7 @@ type Credentials interface {
 // ErrNoKeys is returned when none of the places holds keys.
 var ErrNoKeys = errors.New("no NCP keys found")
 
-// CredentialSources are the places where FindCredentials looks for keys.
+// CredentialSources say where FindCredentials looks for keys.
 type CredentialSources struct {
 	// AccessKeyFile and SecretKeyFile hold one value each; both or none.
 	AccessKeyFile, SecretKeyFile string

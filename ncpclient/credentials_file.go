@@ -23,7 +23,7 @@ type fileCredentials struct {
 	files []os.FileInfo // as they were when keys was read; nil after Invalidate
 }
 
-// newFileCredentials reads the files once, so that a wrong one is found at the
+// newFileCredentials reads the files once, so that an error in one shows at the
 // start.
 func newFileCredentials(source string, paths []string, parse func([]string) (Keys, error)) (Credentials, error) {
 	f := &fileCredentials{paths: paths, source: source, parse: parse}
@@ -86,7 +86,7 @@ func (f *fileCredentials) read() error {
 	return nil
 }
 
-// maxCredentialsFile bounds a file of keys: a larger one is not one.
+// maxCredentialsFile is far more than any file of keys has.
 const maxCredentialsFile = 1 << 20
 
 func readSmallFile(path string) (string, os.FileInfo, error) {
@@ -173,7 +173,7 @@ func profileKeys(content, profile string) (Keys, error) {
 
 // parseProfiles reads the INI file of NCP's tools: sections in brackets, lines
 // of name = value cut at the first "=" only, as secrets may hold more. Lines
-// before the first section are the default profile's; all else is passed over.
+// before the first section are the default profile's; all else is ignored.
 func parseProfiles(content string) map[string]Keys {
 	profiles := make(map[string]Keys)
 	profile := defaultProfile

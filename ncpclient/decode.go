@@ -90,8 +90,8 @@ const (
 	// maxMembers bounds what is kept of an object beside its arrays.
 	maxMembers     = 256 << 10
 	memberOverhead = 64
-	// maxRowText is how much text the rows of an answer may have on average of
-	// the rows that the answer may have: far more on that of those that it has.
+	// maxRowText bounds the text of an answer: so many bytes for each row that it
+	// may have. The rows that it does have may each be far longer.
 	maxRowText = 200
 )
 
@@ -100,8 +100,8 @@ func tooLarge(format string, args ...any) *Error {
 	return &Error{Reason: ErrTooLarge, err: fmt.Errorf(format, args...)}
 }
 
-// source is what a decoder reads. It ends a value for which the decoder would
-// have to hold too much at one time.
+// source is what a decoder reads. It fails at a value that is too large to be
+// held in memory as a whole.
 type source struct {
 	trackedReader
 	consumed func() int64
@@ -136,8 +136,8 @@ func (b *rowBudget) take(text int) error {
 	return nil
 }
 
-// decodeDocument has one JSON value read from r as a stream. What follows it is
-// an error.
+// decodeDocument calls read for the one JSON value of r, as a stream. Anything
+// behind that value is an error.
 func decodeDocument(r io.Reader, read func(*jsontext.Decoder) error) (err error) {
 	body := &source{trackedReader: trackedReader{r: skipBOM(r)}}
 	defer func() {
@@ -173,7 +173,7 @@ func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) 
 }
 
 // decodeList reads a bare array, which may be null, or, as the guides drift, an
-// object that has it as its content. An object that has none is an error in place of the answer.
+// object that has it as its content. An object without one is an error envelope.
 func decodeList(resp *http.Response, r io.Reader, element func(*jsontext.Decoder) error) error {
 	return decodeDocument(r, func(d *jsontext.Decoder) error {
 		if d.PeekKind() != '{' {
@@ -253,17 +253,16 @@ func decodeArray(d *jsontext.Decoder, element func(*jsontext.Decoder) error) (nu
 	return false, syntaxError(err)
 }
 
-// field is a member of a row that is read. All others are passed over, without
-// a copy of them ever being made.
+// field is a member of a row that is read. All others are skipped without a copy.
 type field struct {
 	name string
 	into json.Unmarshaler
 }
 
 // decodeRow reads one element of an array into fields; those that it does not
-// have are set as if they were null. A row that is no object has none: without
-// an id or a time it is not counted, and it hides no other row. The length of
-// what was read comes out of left.
+// have are set as if they were null. A row that is no object has no field: it has
+// no id and no time, so it is not counted, and it hides no other row. The length of
+// what was read is taken from left.
 func decodeRow(d *jsontext.Decoder, fields []field, left *rowBudget) error {
 	seen, length, err := decodeFields(d, fields)
 	if err != nil {
@@ -343,7 +342,7 @@ func find(fields []field, quoted jsontext.Value) int {
 	return -1
 }
 
-// describe names a token by its kind: what it holds is a stranger's.
+// describe names a token by its kind only: its text is foreign and may be a secret.
 func describe(kind jsontext.Kind) string {
 	switch kind {
 	case '"':
@@ -360,8 +359,8 @@ func describe(kind jsontext.Kind) string {
 }
 
 // syntaxError makes the end of the input an error of its own: inside a document
-// it means that the rest is missing. Of all else that is no JSON only the place
-// is left: jsontext quotes the document, which may echo what it was asked with.
+// it means that the rest is missing. Of other errors only the place is kept:
+// jsontext quotes the document, which may repeat the keys that were sent.
 func syntaxError(err error) error {
 	var syntax *jsontext.SyntacticError
 	switch {

@@ -7,9 +7,9 @@
 //		BaseURL:     "https://externalaccess.apigw.ntruss.com/api/v1",
 //		Credentials: ncpclient.StaticCredentials(ncpclient.Keys{AccessKey: a, SecretKey: s}, "my vault"),
 //	})
-//	for page, err := range api.Subjects(ctx, 100) { ... }
+//	subjects, err := api.Subjects(ctx, 100)
 //
-// Every call is limited, signed, measured and sent by a chain of round
+// Every call is limited, signed, observed and sent by a chain of round
 // trippers (transport.go), and tried again where that can help (retry.go).
 // What comes back wrong is an *Error that says what to do about it.
 package ncpclient

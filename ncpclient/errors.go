@@ -145,13 +145,14 @@ func (e *Error) temporary() bool {
 func newTransportError(err error) *Error {
 	var credentials *credentialsError
 	var limited *limitError
+	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &limited):
 		return &Error{Reason: ErrLimited, err: err}
 	case errors.As(err, &credentials):
 		return &Error{Reason: ErrCredentials, err: err}
-	case errors.Is(err, errBodyTooLarge):
-		return &Error{Reason: ErrTooLarge, err: err}
+	case errors.As(err, &tooLong):
+		return tooLarge("it is larger than %d MiB", tooLong.Limit>>20)
 	case errors.Is(err, errRequestTimeout), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &Error{Reason: ErrTimeout, err: err}
 	default:

@@ -15,20 +15,21 @@ const (
 	// maxRetryAfter is the longest wait that NCP can impose on a request with a
 	// Retry-After: beyond it the request fails, so that its caller knows.
 	maxRetryAfter = 10 * time.Second
-	// maxPause is how much of a Retry-After is kept for all requests of an API. A
-	// header that asks for more, or by mistake for days, costs one request a
-	// minute to find out that it still stands.
+	// maxPause is how long one Retry-After pauses all requests of an API. If the
+	// header asks for more, perhaps for days by mistake, one request a minute finds
+	// out whether it still does.
 	maxPause = time.Minute
 	// recovery is the time in which the rate climbs by as much as is configured:
 	// the way back from one 429 takes half of it.
 	recovery = 90 * time.Second
-	// minRate is the rate below which no 429 brings it: a scrape must still be
-	// able to find out that NCP has recovered.
+	// minRate is the lowest rate that 429s lead to (or a hundredth of the
+	// configured one, if that is more): a scrape must still be able to find out
+	// that NCP has recovered.
 	minRate = 0.5
 )
 
-// limit holds an API to its concurrency and its rate, and to what NCP asks for
-// when it answers 429 (throttled).
+// limit keeps the requests of an API within its concurrency and its rate, and
+// within what NCP asks for when it answers 429 (throttled).
 //
 // A 429 halves the rate in force, once for all requests that were sent before
 // it came, and empties the bucket; from then on the rate climbs in a straight
@@ -36,10 +37,10 @@ const (
 // an exporter that sends ten requests a minute would otherwise take hours to
 // get over one burst.
 //
-// A place is taken before the token, so that tokens cannot pile up behind slow
-// answers and then go out in one burst. Tokens are taken one by one, at the
-// moment of sending and not in advance, so that a rate that falls or a pause
-// that begins binds also those that wait already.
+// A request waits first for room among those in flight and then for its token, so
+// that tokens cannot pile up behind slow answers and then go out in one burst.
+// Tokens are taken one by one, at the moment of sending and not in advance: a rate
+// that falls or a pause that begins then holds for requests that already wait.
 type limit struct {
 	next       http.RoundTripper
 	now        func() time.Time
@@ -122,8 +123,8 @@ func (l *limit) enter(ctx context.Context, ch chan struct{}, what string) error 
 	}
 }
 
-// takeToken waits for the rate, and says how often it had been cut when the
-// request was let go.
+// takeToken waits for a token of the rate, and says how often the rate had been
+// cut when the token came.
 func (l *limit) takeToken(ctx context.Context) (cuts int, err error) {
 	if err := l.queue(ctx); err != nil {
 		return 0, err
@@ -212,7 +213,8 @@ func (l *limit) pause(ctx context.Context) (time.Duration, error) {
 	return wait, nil
 }
 
-// throttled takes note of a 429 to a request that was sent after so many cuts.
+// throttled lowers the rate after a 429. cuts is how often the rate had been cut
+// when that request was sent.
 func (l *limit) throttled(retryAfter time.Duration, cuts int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -51,7 +51,7 @@ func (s *signer) RoundTrip(req *http.Request) (*http.Response, error) {
 	req.Header.Set(headerSignature, signed)
 	resp, err := s.next.RoundTrip(req)
 	if err != nil {
-		// net/http quotes an answer that it cannot read, which may echo what it was sent.
+		// net/http quotes an answer that it cannot read, and that may repeat what was sent.
 		return nil, &redactedError{
 			text: strings.NewReplacer(keys.AccessKey, "[redacted]", signed, "[redacted]").Replace(err.Error()),
 			err:  err,
@@ -69,7 +69,7 @@ type redactedError struct {
 func (e *redactedError) Error() string { return e.text }
 func (e *redactedError) Unwrap() error { return e.err }
 
-// credentialsError marks an error of the credentials, which no retry mends.
+// credentialsError marks an error of the credentials, which no retry fixes.
 type credentialsError struct{ err error }
 
 func (e *credentialsError) Error() string { return "reading the keys: " + e.err.Error() }

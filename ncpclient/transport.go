@@ -168,22 +168,19 @@ type maxBody struct {
 	limit int64
 }
 
-// errBodyTooLarge is what reading such a body returns.
-var errBodyTooLarge = fmt.Errorf("the answer is larger than %d MiB", maxBodyBytes>>20)
-
 func (b *maxBody) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := b.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &boundedBody{ReadCloser: resp.Body, left: b.limit}
+	resp.Body = http.MaxBytesReader(nil, resp.Body, b.limit)
 	return resp, nil
 }
 
 // noAutoRetry keeps net/http from sending a request again by itself, as it does when a
-// pooled connection turns out to be dead: what it sends again has waited for no
-// limit, carries an old signature, and is seen by no Observer. The error says
-// that the connection was dead, so that our own retry can see to it.
+// pooled connection turns out to be dead: such a request passes no limit, carries
+// an old signature, and is seen by no Observer. The error says that the connection
+// was dead, so that our own retry can send it again.
 type noAutoRetry struct{ next http.RoundTripper }
 
 func (o *noAutoRetry) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -223,28 +220,6 @@ func (e *deadConnectionError) Error() string {
 }
 
 func (e *deadConnectionError) Unwrap() error { return e.err }
-
-type boundedBody struct {
-	io.ReadCloser
-	left int64
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left < 0 {
-		return 0, errBodyTooLarge
-	}
-	// One byte over the limit is asked for, to tell a body that ends there
-	// from one that goes on.
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.ReadCloser.Read(p)
-	b.left -= int64(n)
-	if b.left < 0 {
-		return n - 1, errBodyTooLarge
-	}
-	return n, err
-}
 
 // hookedBody lets a round tripper act when a body fails and when it is closed.
 type hookedBody struct {
