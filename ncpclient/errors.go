@@ -115,6 +115,10 @@ func (e *Error) Facts() string {
 	return strings.Join(facts, ", ")
 }
 
+// Kind is the same for errors that tell a reader the same: the text holds ids and
+// times that differ each time.
+func (e *Error) Kind() string { return fmt.Sprint(e.Operation, e.Reason, e.Status, e.Code) }
+
 // Unwrap gives the reason and the cause to errors.Is and errors.As.
 func (e *Error) Unwrap() []error {
 	if e.err == nil {
