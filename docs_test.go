@@ -134,7 +134,7 @@ func describedNames() []string {
 	ch := make(chan *prometheus.Desc)
 	go func() {
 		defer close(ch)
-		for _, c := range []prometheus.Collector{
+		for _, c := range []interface{ Describe(chan<- *prometheus.Desc) }{
 			collector.NewCertificateManager(nil, l, collector.CertificateManagerOptions{}),
 			collector.NewExternalAccess(nil, l),
 			collector.NewCertificateInventory(nil, time.Now),

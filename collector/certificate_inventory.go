@@ -69,13 +69,13 @@ func (c *CertificateInventory) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect gives the gauges if the last Update read the list.
-func (c *CertificateInventory) Collect(ch chan<- prometheus.Metric) {
+func (c *CertificateInventory) Collect(emit func(prometheus.Metric)) {
 	certificates := c.latest()
 	if certificates == nil {
 		return
 	}
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+		emit(prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
 	}
 	counts, unreadable := make(map[ncpclient.CertificateStatus]int), 0
 	for _, cert := range *certificates {

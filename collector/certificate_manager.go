@@ -139,10 +139,10 @@ func (c *CertificateManager) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect gives the counters, and the gauges if the last Update succeeded.
-func (c *CertificateManager) Collect(ch chan<- prometheus.Metric) {
+func (c *CertificateManager) Collect(emit func(prometheus.Metric)) {
 	for _, status := range statuses {
-		ch <- prometheus.MustNewConstMetricWithCreatedTimestamp(c.changes, prometheus.CounterValue,
-			float64(c.ledger.StatusChanges(string(status))), c.ledger.Since(), string(status))
+		emit(prometheus.MustNewConstMetricWithCreatedTimestamp(c.changes, prometheus.CounterValue,
+			float64(c.ledger.StatusChanges(string(status))), c.ledger.Since(), string(status)))
 	}
 	certificates := c.latest()
 	if certificates == nil {
@@ -150,7 +150,7 @@ func (c *CertificateManager) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ch <- prometheus.MustNewConstMetric(c.window, prometheus.GaugeValue, c.options.Window.Seconds())
+	emit(prometheus.MustNewConstMetric(c.window, prometheus.GaugeValue, c.options.Window.Seconds()))
 	counts := make(map[ncpclient.ValidationStatus]int, len(statuses))
 	cached := make(map[certificateStatus]prometheus.Metric, len(*certificates))
 	for _, says := range *certificates {
@@ -164,11 +164,11 @@ func (c *CertificateManager) Collect(ch chan<- prometheus.Metric) {
 				LabelValue(says.orderID), LabelValue(says.certificateID), string(says.status))
 		}
 		cached[says] = metric
-		ch <- metric
+		emit(metric)
 	}
 	c.cached = cached
 	for _, status := range statuses {
-		ch <- prometheus.MustNewConstMetric(c.changed, prometheus.GaugeValue, float64(counts[status]), string(status))
+		emit(prometheus.MustNewConstMetric(c.changed, prometheus.GaugeValue, float64(counts[status]), string(status)))
 	}
 }
 

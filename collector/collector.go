@@ -22,7 +22,9 @@ type Collector interface {
 	Update(ctx context.Context, since time.Time) error
 	// Close ends what goes on. Update is not called after it.
 	Close()
+	// Describe gives the descriptions of all metrics.
+	Describe(ch chan<- *prometheus.Desc)
 	// Collect gives metrics: counters always; gauges only of what counts for the
 	// last Update, which may still be at work.
-	prometheus.Collector
+	Collect(emit func(prometheus.Metric))
 }

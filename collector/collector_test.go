@@ -36,8 +36,8 @@ func (f *fake) Update(ctx context.Context, _ time.Time) error {
 
 func (f *fake) Describe(ch chan<- *prometheus.Desc) { ch <- f.counter }
 
-func (f *fake) Collect(ch chan<- prometheus.Metric) {
-	ch <- prometheus.MustNewConstMetric(f.counter, prometheus.CounterValue, float64(f.updates.Load()))
+func (f *fake) Collect(emit func(prometheus.Metric)) {
+	emit(prometheus.MustNewConstMetric(f.counter, prometheus.CounterValue, float64(f.updates.Load())))
 }
 
 func newExporter(collectors ...Collector) *Exporter {

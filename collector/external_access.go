@@ -115,20 +115,20 @@ func (c *ExternalAccess) Describe(ch chan<- *prometheus.Desc) {
 // Collect gives the counters of the subjects that were last known, and the
 // gauges of what counts for the last Update. It gives the series of a family in
 // the order of their labels, as a scrape of thousands is sorted sooner then.
-func (c *ExternalAccess) Collect(ch chan<- prometheus.Metric) {
+func (c *ExternalAccess) Collect(emit func(prometheus.Metric)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	state := c.watcher.State()
 	c.refreshCache(state.Subjects)
 	for _, result := range exposedResults {
 		for _, s := range state.Subjects {
-			c.collectResult(ch, c.cached[s.ID], &s, result)
+			c.collectResult(emit, c.cached[s.ID], &s, result)
 		}
 	}
 	var uncounted ledger.Uncounted
 	unreadable := 0
 	for _, s := range state.Subjects {
-		c.collectHistory(ch, c.cached[s.ID], &s)
+		c.collectHistory(emit, c.cached[s.ID], &s)
 		uncounted.NoTime += s.Uncounted.NoTime
 		uncounted.FutureTime += s.Uncounted.FutureTime
 		if s.Certificate.Err != nil {
@@ -139,17 +139,17 @@ func (c *ExternalAccess) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	for _, s := range state.Subjects {
-		c.collectListed(ch, c.cached[s.ID], &s)
+		c.collectListed(emit, c.cached[s.ID], &s)
 	}
 	for _, enabled := range exposedEnabled {
 		for _, s := range state.Subjects {
 			if s.InList && enabledValue(s.Enabled) == enabled {
-				ch <- c.cached[s.ID].info.gauge(c.descs.info, c.cached[s.ID].infoLabels(&s), 1)
+				emit(c.cached[s.ID].info.gauge(c.descs.info, c.cached[s.ID].infoLabels(&s), 1))
 			}
 		}
 	}
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+		emit(prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
 	}
 	gauge(c.descs.subjects, float64(len(state.Subjects)))
 	gauge(c.descs.countingSince, timestamp(c.since()))
@@ -161,36 +161,36 @@ func (c *ExternalAccess) Collect(ch chan<- prometheus.Metric) {
 
 // collectResult gives what tells results apart. Success and failure are there
 // from the first whole read on, at 0 if need be; unknown only once it was seen.
-func (c *ExternalAccess) collectResult(ch chan<- prometheus.Metric, cached *cachedSubject, s *subjects.Subject, result ledger.Result) {
+func (c *ExternalAccess) collectResult(emit func(prometheus.Metric), cached *cachedSubject, s *subjects.Subject, result ledger.Result) {
 	labels := cached.resultLabels[result]
 	if count := s.Totals.Count[result]; s.Counted && (count > 0 || result != ledger.Unknown) {
-		ch <- cached.authentications[result].counter(c.descs.authentications, labels, float64(count), cached.createdAt(s.Totals.Created))
+		emit(cached.authentications[result].counter(c.descs.authentications, labels, float64(count), cached.createdAt(s.Totals.Created)))
 	}
 	if newest := s.Totals.Newest[result]; s.Fresh && !newest.IsZero() {
-		ch <- cached.last[result].gauge(c.descs.lastAuthentication, labels, timestamp(newest))
+		emit(cached.last[result].gauge(c.descs.lastAuthentication, labels, timestamp(newest)))
 	}
 }
 
 // collectHistory gives what was read of the subject's history.
-func (c *ExternalAccess) collectHistory(ch chan<- prometheus.Metric, cached *cachedSubject, s *subjects.Subject) {
+func (c *ExternalAccess) collectHistory(emit func(prometheus.Metric), cached *cachedSubject, s *subjects.Subject) {
 	if !s.Fresh {
 		return
 	}
-	ch <- cached.entries.gauge(c.descs.entries, cached.labels, float64(s.Entries))
+	emit(cached.entries.gauge(c.descs.entries, cached.labels, float64(s.Entries)))
 	if !s.Certificate.NotAfter.IsZero() {
-		ch <- cached.notBefore.gauge(c.descs.notBefore, cached.labels, timestamp(s.Certificate.NotBefore))
-		ch <- cached.notAfter.gauge(c.descs.notAfter, cached.labels, timestamp(s.Certificate.NotAfter))
+		emit(cached.notBefore.gauge(c.descs.notBefore, cached.labels, timestamp(s.Certificate.NotBefore)))
+		emit(cached.notAfter.gauge(c.descs.notAfter, cached.labels, timestamp(s.Certificate.NotAfter)))
 	}
 }
 
 // collectListed gives what there is of each subject that is watched.
-func (c *ExternalAccess) collectListed(ch chan<- prometheus.Metric, cached *cachedSubject, s *subjects.Subject) {
-	ch <- cached.refreshed.gauge(c.descs.refreshed, cached.labels, boolValue(s.Err == nil && !s.Refreshed.IsZero()))
+func (c *ExternalAccess) collectListed(emit func(prometheus.Metric), cached *cachedSubject, s *subjects.Subject) {
+	emit(cached.refreshed.gauge(c.descs.refreshed, cached.labels, boolValue(s.Err == nil && !s.Refreshed.IsZero())))
 	if !s.Refreshed.IsZero() {
-		ch <- cached.refreshedAt.gauge(c.descs.refreshedAt, cached.labels, timestamp(s.Refreshed))
+		emit(cached.refreshedAt.gauge(c.descs.refreshedAt, cached.labels, timestamp(s.Refreshed)))
 	}
 	if !s.LastSeen.IsZero() {
-		ch <- cached.lastSeen.gauge(c.descs.lastSeen, cached.labels, timestamp(s.LastSeen))
+		emit(cached.lastSeen.gauge(c.descs.lastSeen, cached.labels, timestamp(s.LastSeen)))
 	}
 }
 

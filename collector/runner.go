@@ -68,7 +68,7 @@ func (r *runner) scrape(ctx context.Context) answer {
 		default:
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return answer{gather(r.collector), ctx.Err(), u.since, r.lastSuccess}
+			return answer{gather(r.collector, 0), ctx.Err(), u.since, r.lastSuccess}
 		}
 		if u.cut && !began && ctx.Err() == nil {
 			continue // it ended by the deadline of another scrape; this one has time left
@@ -96,8 +96,12 @@ func (r *runner) join(ctx context.Context) (u *update, began bool) {
 			since = last.deadline // what went on after it counts for this one
 		}
 	}
-	r.current = &update{done: make(chan struct{}), answer: answer{since: since}}
-	u = r.current
+	u = &update{done: make(chan struct{}), answer: answer{since: since}}
+	r.current = u
+	before := 0
+	if r.last != nil {
+		before = len(r.last.metrics)
+	}
 	deadline, hasDeadline := ctx.Deadline()
 	r.running.Go(func() { //nolint:contextcheck // an update outlives the scrape that began it
 		ctx, cancel := context.WithCancel(r.ctx)
@@ -107,7 +111,7 @@ func (r *runner) join(ctx context.Context) (u *update, began bool) {
 			defer cancel()
 		}
 		u.err = refresh.Protect(func() error { return r.collector.Update(ctx, since) })
-		u.metrics = gather(r.collector)
+		u.metrics = gather(r.collector, before)
 		u.deadline, _ = ctx.Deadline()
 		u.cut = u.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 		r.finish(u)
@@ -131,17 +135,11 @@ func (r *runner) finish(u *update) {
 	close(u.done)
 }
 
-// gather takes what a collector has to give.
-func gather(c prometheus.Collector) []prometheus.Metric {
-	ch := make(chan prometheus.Metric, 1024)
-	go func() {
-		defer close(ch)
-		c.Collect(ch)
-	}()
-	var metrics []prometheus.Metric
-	for m := range ch {
-		metrics = append(metrics, m)
-	}
+// gather takes what a collector has to give, which is about as many metrics as
+// before.
+func gather(c Collector, before int) []prometheus.Metric {
+	metrics := make([]prometheus.Metric, 0, before+before/8)
+	c.Collect(func(m prometheus.Metric) { metrics = append(metrics, m) })
 	return metrics
 }
 

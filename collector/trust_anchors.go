@@ -121,7 +121,7 @@ func (c *TrustAnchors) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect gives the gauges if the last Update read the list.
-func (c *TrustAnchors) Collect(ch chan<- prometheus.Metric) {
+func (c *TrustAnchors) Collect(emit func(prometheus.Metric)) {
 	anchors := c.latest()
 	if anchors == nil {
 		return
@@ -129,7 +129,7 @@ func (c *TrustAnchors) Collect(ch chan<- prometheus.Metric) {
 	unreadable := 0
 	for _, a := range *anchors {
 		gauge := func(d *prometheus.Desc, value float64) {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, LabelValue(a.ID), LabelValue(a.Name))
+			emit(prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, LabelValue(a.ID), LabelValue(a.Name)))
 		}
 		if a.NotAfter.IsZero() {
 			unreadable++
@@ -143,5 +143,5 @@ func (c *TrustAnchors) Collect(ch chan<- prometheus.Metric) {
 			gauge(c.nextUpdate, timestamp(a.nextUpdate))
 		}
 	}
-	ch <- prometheus.MustNewConstMetric(c.unreadable, prometheus.GaugeValue, float64(unreadable))
+	emit(prometheus.MustNewConstMetric(c.unreadable, prometheus.GaugeValue, float64(unreadable)))
 }
