@@ -107,8 +107,8 @@ func (c *cachedMetric) counter(d *prometheus.Desc, labels []*dto.LabelPair, valu
 type constMetric struct {
 	desc    *prometheus.Desc
 	labels  []*dto.LabelPair // sorted by name, valid UTF-8
-	value   float64
 	created *timestamppb.Timestamp // of a counter; nil for a gauge
+	value   float64
 }
 
 // Desc is the description.

@@ -119,16 +119,17 @@ func (c *ExternalAccess) Collect(emit func(prometheus.Metric)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	state := c.watcher.State()
-	c.refreshCache(state.Subjects)
+	cached := c.cachedOf(state.Subjects)
 	for _, result := range exposedResults {
-		for _, s := range state.Subjects {
-			c.collectResult(emit, c.cached[s.ID], &s, result)
+		for i := range state.Subjects {
+			c.collectResult(emit, cached[i], &state.Subjects[i], result)
 		}
 	}
 	var uncounted ledger.Uncounted
 	unreadable := 0
-	for _, s := range state.Subjects {
-		c.collectHistory(emit, c.cached[s.ID], &s)
+	for i := range state.Subjects {
+		s := &state.Subjects[i]
+		c.collectHistory(emit, cached[i], s)
 		uncounted.NoTime += s.Uncounted.NoTime
 		uncounted.FutureTime += s.Uncounted.FutureTime
 		if s.Certificate.Err != nil {
@@ -138,13 +139,13 @@ func (c *ExternalAccess) Collect(emit func(prometheus.Metric)) {
 	if !state.Listed {
 		return
 	}
-	for _, s := range state.Subjects {
-		c.collectListed(emit, c.cached[s.ID], &s)
+	for i := range state.Subjects {
+		c.collectListed(emit, cached[i], &state.Subjects[i])
 	}
 	for _, enabled := range exposedEnabled {
-		for _, s := range state.Subjects {
-			if s.InList && enabledValue(s.Enabled) == enabled {
-				emit(c.cached[s.ID].info.gauge(c.descs.info, c.cached[s.ID].infoLabels(&s), 1))
+		for i := range state.Subjects {
+			if s := &state.Subjects[i]; s.InList && enabledValue(s.Enabled) == enabled {
+				emit(cached[i].info.gauge(c.descs.info, cached[i].infoLabels(s), 1))
 			}
 		}
 	}
@@ -194,22 +195,23 @@ func (c *ExternalAccess) collectListed(emit func(prometheus.Metric), cached *cac
 	}
 }
 
-// refreshCache makes what is kept for new subjects, and drops what was kept for
+// cachedOf is what is kept for each of the subjects. It drops what was kept for
 // those that are no more.
-func (c *ExternalAccess) refreshCache(all []subjects.Subject) {
-	for _, s := range all {
-		if c.cached[s.ID] == nil {
-			c.cached[s.ID] = newCachedSubject(s.ID)
+func (c *ExternalAccess) cachedOf(all []subjects.Subject) []*cachedSubject {
+	cached := make([]*cachedSubject, len(all))
+	for i := range all {
+		if cached[i] = c.cached[all[i].ID]; cached[i] == nil {
+			cached[i] = newCachedSubject(all[i].ID)
+			c.cached[all[i].ID] = cached[i]
 		}
 	}
-	if len(c.cached) == len(all) {
-		return
+	if len(c.cached) > len(all) {
+		c.cached = make(map[string]*cachedSubject, len(all))
+		for i := range all {
+			c.cached[all[i].ID] = cached[i]
+		}
 	}
-	cached := make(map[string]*cachedSubject, len(all))
-	for _, s := range all {
-		cached[s.ID] = c.cached[s.ID]
-	}
-	c.cached = cached
+	return cached
 }
 
 func enabledValue(enabled *bool) string {

@@ -3,6 +3,7 @@ package subjects
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ type list struct {
 	readAt  time.Time // the end of its last read
 	err     error     // of that read
 	inForce bool      // the subjects of an earlier Update's list still wait
+	number  uint64    // how many lists were read
 	unnamed int       // subjects on it that cannot be watched, as they have no usable id
 
 	sayPageSize sync.Once
@@ -42,15 +44,16 @@ func (*list) TimedOut() bool { return false }
 
 // Refresh reads the list and adds the subjects that are to be read.
 func (l *list) Refresh(ctx context.Context, _ refresh.Pace) error {
-	rows, unnamed, err := l.rows(ctx)
+	rows, err := l.rows(ctx)
 	if err != nil {
 		return err
 	}
-	if unnamed > 0 && len(rows) == 0 {
+	named := slices.DeleteFunc(rows, func(s ncpclient.Subject) bool { return s.ID == "" })
+	if len(rows) > 0 && len(named) == 0 {
 		// To take this for a list would drop every subject.
-		return fmt.Errorf("none of the %d subjects that NCP lists has a usable id", unnamed)
+		return fmt.Errorf("none of the %d subjects that NCP lists has a usable id", len(rows))
 	}
-	l.watcher.apply(rows, unnamed)
+	l.watcher.apply(named, len(rows)-len(named))
 	return nil
 }
 
@@ -62,28 +65,18 @@ func (l *list) Done(err error) {
 	l.inForce = l.inForce && err == nil
 }
 
-// rows are the subjects to watch, and the number of those that cannot be.
-func (l *list) rows(ctx context.Context) (rows []ncpclient.Subject, unnamed int, err error) {
+// rows are the subjects that there are. One may be there twice.
+func (l *list) rows(ctx context.Context) (rows []ncpclient.Subject, err error) {
 	options := &l.watcher.options
-	if len(options.IDs) > 0 {
-		for _, id := range options.IDs {
-			rows = append(rows, ncpclient.Subject{ID: id})
-		}
-		return rows, 0, nil
+	if len(options.IDs) == 0 {
+		all, err := l.watcher.client.Subjects(ctx, options.PageSize)
+		l.notePageSize()
+		return all.Rows, err
 	}
-	all, err := l.watcher.client.Subjects(ctx, options.PageSize)
-	l.notePageSize()
-	seen := make(map[string]bool, len(all.Rows))
-	for _, s := range all.Rows {
-		switch {
-		case s.ID == "":
-			unnamed++
-		case !seen[s.ID]: // rows shift when subjects are added
-			seen[s.ID] = true
-			rows = append(rows, s)
-		}
+	for _, id := range options.IDs {
+		rows = append(rows, ncpclient.Subject{ID: id})
 	}
-	return rows, unnamed, err
+	return rows, nil
 }
 
 // notePageSize says once that the server wants smaller pages.
@@ -102,30 +95,38 @@ func (w *Watcher) apply(rows []ncpclient.Subject, unnamed int) {
 	w.mu.Lock()
 	now := w.options.Now()
 	ids := make([]string, len(rows))
-	watched := make(map[string]*subject, len(w.watched))
 	var due []*subject
+	w.list.number++
+	listed, before := 0, len(w.watched)
 	for i, row := range rows {
 		ids[i] = row.ID
-		if !w.options.Shard.Owns(row.ID) {
-			continue
-		}
 		s := w.watched[row.ID]
-		if s == nil {
+		switch {
+		case s == nil && !w.options.Shard.Owns(row.ID):
+			continue
+		case s == nil:
 			s = w.newSubject(row.ID)
+			w.watched[row.ID] = s
+		case s.list == w.list.number:
+			continue // rows shift when subjects are added
 		}
+		s.list = w.list.number
+		listed++
 		if len(w.options.IDs) == 0 {
 			w.sweep.check(s, timesOf(row))
-			s.list(row)
+			s.listedAs(row)
 		}
-		watched[row.ID] = s
 		if w.sweep.due(s, now) {
 			due = append(due, s)
 		} else {
 			s.unmoved = now
 		}
 	}
-	w.watched, w.list.unnamed = watched, unnamed
-	w.sortIDs()
+	if listed < len(w.watched) || listed > before {
+		maps.DeleteFunc(w.watched, func(_ string, s *subject) bool { return s.list != w.list.number })
+		w.sortIDs()
+	}
+	w.list.unnamed = unnamed
 	// Those that waited longest for a whole read come first.
 	slices.SortStableFunc(due, func(a, b *subject) int { return a.upToDate().Compare(b.upToDate()) })
 	w.mu.Unlock()
@@ -134,9 +135,15 @@ func (w *Watcher) apply(rows []ncpclient.Subject, unnamed int) {
 	w.ledger.Listed(ids)
 	w.queue.Retain(func(item refresh.Item) bool {
 		s, ok := item.(*subject)
-		return !ok || watched[s.Key()] == s
+		return !ok || w.watches(s)
 	})
 	for _, s := range due {
 		w.queue.Add(s)
 	}
+}
+
+func (w *Watcher) watches(s *subject) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.watched[s.known.ID] == s
 }

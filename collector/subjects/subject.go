@@ -37,6 +37,7 @@ type Known struct {
 type subject struct {
 	watcher *Watcher
 	known   *Known
+	list    uint64 // the number of the last list that it was on
 	listed  times
 	swept   swept
 	// unmoved is when the list last told that there is nothing new to read.
@@ -59,8 +60,8 @@ func (s *subject) news(change func(*Known)) {
 	s.known = &next
 }
 
-// list takes over what the list tells of the subject.
-func (s *subject) list(row ncpclient.Subject) {
+// listedAs takes over what the list tells of the subject.
+func (s *subject) listedAs(row ncpclient.Subject) {
 	s.listed = timesOf(row)
 	k := s.known
 	if k.InList && k.X509Subject == row.X509Subject && sameFlag(k.Enabled, row.Enabled) && k.LastSeen.Equal(row.LastSeen) {

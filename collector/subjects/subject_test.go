@@ -21,13 +21,13 @@ func TestWhatTheListTellsAgainIsKeptOnce(t *testing.T) {
 		return ncpclient.Subject{ID: "id", X509Subject: string([]byte("CN=x")), Enabled: &enabled, LastSeen: time.Unix(lastSeen, 0)}
 	}
 	s := &subject{known: &Known{ID: "id"}}
-	s.list(row(1))
+	s.listedAs(row(1))
 	first := s.known
-	s.list(row(1))
+	s.listedAs(row(1))
 	if s.known != first {
 		t.Error("there is a new state, though the list told nothing new")
 	}
-	s.list(row(2))
+	s.listedAs(row(2))
 	if !s.known.LastSeen.Equal(time.Unix(2, 0)) || !first.LastSeen.Equal(time.Unix(1, 0)) {
 		t.Errorf("seen last %s, and before %s", s.known.LastSeen, first.LastSeen)
 	}

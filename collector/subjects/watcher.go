@@ -8,6 +8,7 @@ package subjects
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -157,9 +158,5 @@ func (w *Watcher) State() State {
 
 // sortIDs follows a change of the watched.
 func (w *Watcher) sortIDs() {
-	w.ids = w.ids[:0]
-	for id := range w.watched {
-		w.ids = append(w.ids, id)
-	}
-	slices.Sort(w.ids)
+	w.ids = slices.Sorted(maps.Keys(w.watched))
 }
