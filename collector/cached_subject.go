@@ -48,9 +48,9 @@ func label(name, value string) *dto.LabelPair {
 // cachedSubject is what the series of a subject have in common, and its series as
 // they were given last.
 type cachedSubject struct {
-	labels       []*dto.LabelPair
-	resultLabels [ledger.NumResults][]*dto.LabelPair
-	infoPairs    []*dto.LabelPair
+	labels       *labels
+	resultLabels [ledger.NumResults]*labels
+	infoLabels   *labels                // nil before the first list
 	created      *timestamppb.Timestamp // of the counters
 
 	authentications, last               [ledger.NumResults]cachedMetric
@@ -60,21 +60,22 @@ type cachedSubject struct {
 
 func newCachedSubject(id string) *cachedSubject {
 	pair := &dto.LabelPair{Name: &nameSubjectID, Value: &id}
-	c := &cachedSubject{labels: []*dto.LabelPair{pair}}
+	c := &cachedSubject{labels: &labels{pair}}
 	for result := range results {
-		c.resultLabels[result] = []*dto.LabelPair{resultPairs[result], pair}
+		c.resultLabels[result] = &labels{resultPairs[result], pair}
 	}
 	return c
 }
 
-// infoLabels are the labels of the subject's info, sorted by name.
-func (c *cachedSubject) infoLabels(s *subjects.Subject) []*dto.LabelPair {
+// labelsOfInfo are the labels of the subject's info. New ones are made only if they
+// changed.
+func (c *cachedSubject) labelsOfInfo(s *subjects.Subject) *labels {
 	enabled, dn := enabledValue(s.Enabled), LabelValue(s.X509Subject)
-	if len(c.infoPairs) == 0 || c.infoPairs[0].GetValue() != enabled || c.infoPairs[2].GetValue() != dn {
-		c.infoPairs = []*dto.LabelPair{enabledPairs[enabled], c.labels[0], {Name: &nameX509Subject, Value: &dn}}
+	if l := c.infoLabels; l == nil || (*l)[0].GetValue() != enabled || (*l)[2].GetValue() != dn {
+		c.infoLabels = &labels{enabledPairs[enabled], (*c.labels)[0], {Name: &nameX509Subject, Value: &dn}}
 		c.info = cachedMetric{}
 	}
-	return c.infoPairs
+	return c.infoLabels
 }
 
 // createdAt is when the counters began.
@@ -89,24 +90,28 @@ func (c *cachedSubject) createdAt(created time.Time) *timestamppb.Timestamp {
 type cachedMetric struct{ last *constMetric }
 
 // gauge gives the metric of a value, the last again if the value is the same.
-func (c *cachedMetric) gauge(d *prometheus.Desc, labels []*dto.LabelPair, value float64) prometheus.Metric {
+func (c *cachedMetric) gauge(d *prometheus.Desc, labels *labels, value float64) prometheus.Metric {
 	return c.counter(d, labels, value, nil)
 }
 
 // counter is gauge for a counter, with the time when it began.
-func (c *cachedMetric) counter(d *prometheus.Desc, labels []*dto.LabelPair, value float64, created *timestamppb.Timestamp) prometheus.Metric {
+func (c *cachedMetric) counter(d *prometheus.Desc, labels *labels, value float64, created *timestamppb.Timestamp) prometheus.Metric {
 	if c.last == nil || c.last.value != value || c.last.created != created {
 		c.last = &constMetric{desc: d, labels: labels, value: value, created: created}
 	}
 	return c.last
 }
 
+// labels are the label pairs of a metric: sorted by name, in valid UTF-8, and never
+// changed.
+type labels []*dto.LabelPair
+
 // constMetric is a constant metric that costs little to give again and again: its
 // labels are made once for a subject, not at each scrape for each series. It never
 // changes, as a scrape may still be showing it.
 type constMetric struct {
 	desc    *prometheus.Desc
-	labels  []*dto.LabelPair // sorted by name, valid UTF-8
+	labels  *labels
 	created *timestamppb.Timestamp // of a counter; nil for a gauge
 	value   float64
 }
@@ -116,7 +121,7 @@ func (m *constMetric) Desc() *prometheus.Desc { return m.desc }
 
 // Write gives the metric to a registry, which does not change it.
 func (m *constMetric) Write(out *dto.Metric) error {
-	out.Label = m.labels
+	out.Label = *m.labels
 	if m.created == nil {
 		out.Gauge = &dto.Gauge{Value: &m.value}
 		return nil

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func TestSeriesComeInOrder(t *testing.T) {
 		w.AddCredentials(id, rows...)
 	}
 	before := make(map[string]string)
-	for _, m := range w.scrape(t).metrics {
+	for _, m := range slices.Concat(w.scrape(t)...) {
 		family := m.Desc().String()
 		if !strings.Contains(family, "ncp_external_access_") {
 			continue

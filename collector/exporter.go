@@ -96,16 +96,16 @@ func (e *Exporter) Scrape(ctx context.Context, names []string) Scrape {
 			wanted = append(wanted, r)
 		}
 	}
-	parts := make([][]prometheus.Metric, len(wanted))
+	s := make(Scrape, 2*len(wanted))
 	var group sync.WaitGroup
 	for i, r := range wanted {
 		group.Go(func() {
 			a := r.scrape(ctx)
-			parts[i] = append(slices.Clip(a.metrics), e.about(r.collector.Name(), a, begin)...)
+			s[2*i], s[2*i+1] = a.metrics, e.about(r.collector.Name(), a, begin)
 		})
 	}
 	group.Wait()
-	return Scrape{slices.Concat(parts...)}
+	return s
 }
 
 // about are the metrics about an answer to a scrape.
@@ -124,15 +124,17 @@ func (e *Exporter) about(collector string, a answer, begin time.Time) []promethe
 	return metrics
 }
 
-// Scrape is the metrics of one scrape.
-type Scrape struct{ metrics []prometheus.Metric }
+// Scrape is the metrics of one scrape, in parts.
+type Scrape [][]prometheus.Metric
 
 // Describe gives nothing: what a scrape holds depends on what NCP answered.
 func (Scrape) Describe(chan<- *prometheus.Desc) {}
 
 // Collect gives the metrics.
 func (s Scrape) Collect(ch chan<- prometheus.Metric) {
-	for _, m := range s.metrics {
-		ch <- m
+	for _, part := range s {
+		for _, m := range part {
+			ch <- m
+		}
 	}
 }

@@ -145,7 +145,7 @@ func (c *ExternalAccess) Collect(emit func(prometheus.Metric)) {
 	for _, enabled := range exposedEnabled {
 		for i := range state.Subjects {
 			if s := &state.Subjects[i]; s.InList && enabledValue(s.Enabled) == enabled {
-				emit(cached[i].info.gauge(c.descs.info, cached[i].infoLabels(s), 1))
+				emit(cached[i].info.gauge(c.descs.info, cached[i].labelsOfInfo(s), 1))
 			}
 		}
 	}
