@@ -21,7 +21,7 @@ func TestSeriesComeInOrder(t *testing.T) {
 		w.AddCredentials(id, rows...)
 	}
 	before := make(map[string]string)
-	for _, m := range slices.Concat(w.scrape(t)...) {
+	for _, m := range slices.Concat(w.scrape(t).parts...) {
 		family := m.Desc().String()
 		if !strings.Contains(family, "ncp_external_access_") {
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
@@ -96,15 +97,20 @@ func (e *Exporter) Scrape(ctx context.Context, names []string) Scrape {
 			wanted = append(wanted, r)
 		}
 	}
-	s := make(Scrape, 2*len(wanted))
+	s := Scrape{parts: make([][]prometheus.Metric, 2*len(wanted))}
+	var cut atomic.Bool
 	var group sync.WaitGroup
 	for i, r := range wanted {
 		group.Go(func() {
 			a := r.scrape(ctx)
-			s[2*i], s[2*i+1] = a.metrics, e.about(r.collector.Name(), a, begin)
+			s.parts[2*i], s.parts[2*i+1] = a.metrics, e.about(r.collector.Name(), a, begin)
+			if a.cut {
+				cut.Store(true)
+			}
 		})
 	}
 	group.Wait()
+	s.cut = cut.Load()
 	return s
 }
 
@@ -124,15 +130,18 @@ func (e *Exporter) about(collector string, a answer, begin time.Time) []promethe
 	return metrics
 }
 
-// Scrape is the metrics of one scrape, in parts.
-type Scrape [][]prometheus.Metric
+// Scrape is the metrics of one scrape.
+type Scrape struct {
+	parts [][]prometheus.Metric
+	cut   bool // a deadline left something out
+}
 
 // Describe gives nothing: what a scrape holds depends on what NCP answered.
 func (Scrape) Describe(chan<- *prometheus.Desc) {}
 
 // Collect gives the metrics.
 func (s Scrape) Collect(ch chan<- prometheus.Metric) {
-	for _, part := range s {
+	for _, part := range s.parts {
 		for _, m := range part {
 			ch <- m
 		}

@@ -1,19 +1,19 @@
 package collector
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // HandlerOptions are the settings of NewHandler.
@@ -23,34 +23,49 @@ type HandlerOptions struct {
 	// TimeoutOffset is taken off the timeout that Prometheus names, so that
 	// the answer is there before Prometheus hangs up.
 	TimeoutOffset time.Duration
+	// MaxRequests is how many scrapes may be in flight; 0 is any number. More are
+	// answered with 503.
+	MaxRequests int
+}
+
+// handler serves scrapes. Those that want the same at the same time get one answer,
+// made once: to make it takes far more memory than to have it.
+type handler struct {
+	logger   log.Logger
+	exporter *Exporter
+	process  []prometheus.Collector
+	options  HandlerOptions
+	inFlight atomic.Int64
+
+	mu     sync.Mutex
+	shared map[string]*exposition // by what was asked for; those that may be joined
 }
 
 // NewHandler serves scrapes: the metrics of the exporter's collectors, asked
 // for by this scrape, and those of the process (build info, requests to NCP,
 // Go). collect[] in the query names the collectors that are wanted.
 func NewHandler(logger log.Logger, exporter *Exporter, process []prometheus.Collector, options HandlerOptions) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		names := req.URL.Query()["collect[]"]
-		for _, name := range names {
-			if all := exporter.Names(); !slices.Contains(all, name) {
-				http.Error(w, fmt.Sprintf("collect[]=%q: there is no such collector; there are: %s", name, strings.Join(all, ", ")),
-					http.StatusBadRequest)
-				return
-			}
+	return &handler{logger: logger, exporter: exporter, process: process, options: options, shared: make(map[string]*exposition)}
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	defer h.inFlight.Add(-1)
+	if n := h.inFlight.Add(1); h.options.MaxRequests > 0 && n > int64(h.options.MaxRequests) {
+		http.Error(w, fmt.Sprintf("%d scrapes are in flight already, and no more are allowed (--web.max-requests): try again later.", h.options.MaxRequests),
+			http.StatusServiceUnavailable)
+		return
+	}
+	names := req.URL.Query()["collect[]"]
+	for _, name := range names {
+		if all := h.exporter.Names(); !slices.Contains(all, name) {
+			http.Error(w, fmt.Sprintf("collect[]=%q: there is no such collector; there are: %s", name, strings.Join(all, ", ")),
+				http.StatusBadRequest)
+			return
 		}
-		ctx, cancel := context.WithTimeout(req.Context(), scrapeTimeout(req.Header, options))
-		defer cancel()
-		// One registry for all: to gather from two checks each series twice.
-		registry := prometheus.NewRegistry()
-		registry.MustRegister(process...)
-		registry.MustRegister(exporter.Scrape(ctx, names))
-		promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-			ErrorLog: errorLog{logger},
-			// A metric that cannot be shown must not hide the others.
-			ErrorHandling:     promhttp.ContinueOnError,
-			EnableOpenMetrics: true,
-		}).ServeHTTP(w, req)
-	})
+	}
+	if e := h.exposition(req, names, time.Now().Add(scrapeTimeout(req.Header, h.options))); e != nil {
+		e.write(w)
+	}
 }
 
 // maxScrapeTimeout bounds what a request can ask for.

@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-kit/log"
@@ -104,4 +106,105 @@ func TestABadMetric(t *testing.T) {
 	if lines := strings.Count(out.String(), "\n"); lines != 1 || !strings.Contains(out.String(), "Metrics could not be shown") {
 		t.Errorf("want one line of log, not:\n%s", out.String())
 	}
+}
+
+// Many scrapes that want the same at the same time get one answer, made once. One
+// that wants another is answered by itself.
+func TestOneAnswerForScrapesAtTheSameTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		e := newExporter(newFake("a", func(context.Context) error { <-release; return nil }), newFake("b", ok))
+		defer e.Close()
+		made := &countingCollector{}
+		h := NewHandler(log.NewNopLogger(), e, []prometheus.Collector{made}, HandlerOptions{Timeout: time.Minute, MaxRequests: 40})
+		serve := func(ctx context.Context, query string, header http.Header) *httptest.ResponseRecorder {
+			req := httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics"+query, http.NoBody)
+			req.Header = header
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, req)
+			return rec
+		}
+		answers := make(chan *httptest.ResponseRecorder, 50)
+		first, hangUp := context.WithCancel(t.Context())
+		go serve(first, "", nil)
+		synctest.Wait()
+		for range 40 {
+			go func() { answers <- serve(t.Context(), "", nil) }()
+		}
+		synctest.Wait()
+		if rec := <-answers; rec.Code != http.StatusServiceUnavailable || !strings.Contains(rec.Body.String(), "--web.max-requests") {
+			t.Errorf("one scrape too many: status %d, %s", rec.Code, rec.Body)
+		}
+		hangUp()
+		close(release)
+		for range 39 {
+			rec := <-answers
+			if rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), "a_total 1") || rec.Header().Get("Content-Type") == "" {
+				t.Fatalf("status %d, %v, body:\n%s", rec.Code, rec.Header(), rec.Body)
+			}
+		}
+		if n := made.collected.Load(); n != 1 {
+			t.Errorf("the answer was made %d times, want once", n)
+		}
+		if rec := serve(t.Context(), "?collect[]=b", nil); strings.Contains(rec.Body.String(), "a_total") {
+			t.Errorf("the answer to another question: %s", rec.Body)
+		}
+		if rec := serve(t.Context(), "", nil); !strings.Contains(rec.Body.String(), "a_total 2") {
+			t.Errorf("a later scrape was not answered anew: %s", rec.Body)
+		}
+	})
+}
+
+// countingCollector counts how often it is collected.
+type countingCollector struct{ collected atomic.Int64 }
+
+func (*countingCollector) Describe(chan<- *prometheus.Desc)   {}
+func (c *countingCollector) Collect(chan<- prometheus.Metric) { c.collected.Add(1) }
+
+// A scrape that shares an answer which was cut off by an earlier deadline has time
+// left, and asks again; one with an earlier deadline does not wait for the other.
+func TestDeadlinesOfSharedAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("a", nil)
+		f.update = func(ctx context.Context) error {
+			if f.updates.Load() == 1 {
+				return wait(ctx)
+			}
+			return nil
+		}
+		e := newExporter(f)
+		defer e.Close()
+		h := NewHandler(log.NewNopLogger(), e, nil, HandlerOptions{Timeout: time.Minute})
+		serve := func(timeout string) (string, time.Duration) {
+			begin := time.Now()
+			req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody)
+			req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", timeout)
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, req)
+			return rec.Body.String(), time.Since(begin)
+		}
+		const succeeded = `ncp_scrape_collector_success{collector="a"} `
+		type answer struct {
+			body string
+			took time.Duration
+		}
+		answers := make(map[string]chan answer)
+		for _, timeout := range []string{"10", "20", "5"} {
+			answers[timeout] = make(chan answer, 1)
+			go func() {
+				body, took := serve(timeout)
+				answers[timeout] <- answer{body, took}
+			}()
+			synctest.Wait()
+		}
+		if a := <-answers["5"]; !strings.Contains(a.body, succeeded+"0") || a.took > 5*time.Second {
+			t.Errorf("the shortest took %s:\n%s", a.took, a.body)
+		}
+		if a := <-answers["10"]; !strings.Contains(a.body, succeeded+"0") || a.took > 10*time.Second {
+			t.Errorf("the first took %s:\n%s", a.took, a.body)
+		}
+		if a := <-answers["20"]; !strings.Contains(a.body, succeeded+"1") {
+			t.Errorf("the longest had time left, and took %s:\n%s", a.took, a.body)
+		}
+	})
 }

@@ -38,7 +38,6 @@ type update struct {
 
 	ended    time.Time
 	deadline time.Time
-	cut      bool // it failed because its deadline came
 }
 
 // answer is what a collector has to say to one scrape.
@@ -47,6 +46,7 @@ type answer struct {
 	err         error     // that left some of them out
 	since       time.Time // what was read at this time or later counts
 	lastSuccess time.Time // zero if there was none
+	cut         bool      // it failed because a deadline came
 }
 
 // commitReserve is kept from a scrape's deadline for what follows the reading: to
@@ -68,7 +68,7 @@ func (r *runner) scrape(ctx context.Context) answer {
 		default:
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return answer{gather(r.collector, 0), ctx.Err(), u.since, r.lastSuccess}
+			return answer{gather(r.collector, 0), ctx.Err(), u.since, r.lastSuccess, true}
 		}
 		if u.cut && !began && ctx.Err() == nil {
 			continue // it ended by the deadline of another scrape; this one has time left
