@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -18,6 +19,9 @@ import (
 
 	"ncp_exporter/collector"
 	"ncp_exporter/collector/ledger"
+	"ncp_exporter/internal/account"
+	"ncp_exporter/internal/config"
+	"ncp_exporter/ncpclient"
 	"ncp_exporter/ncpclient/ncptest"
 )
 
@@ -27,8 +31,13 @@ func TestDocs(t *testing.T) {
 	families := documentedFamilies(t)
 	for _, table := range []struct{ file, name, text string }{
 		{"README.md", "check", demoCheck(t)},
+		{"README.md", "keys", keyTable()},
 		{"README.md", "flags", flagTable()},
 		{"README.md", "metrics", metricTable(families)},
+		{"README.md", "errors", errorTable()},
+		{"docs/security.md", "permissions", permissionTable()},
+		{"docs/scaling.md", "shards", shardTable(t)},
+		{"docs/configuration.md", "findings", findingTable()},
 		{"docs/configuration.md", "flags", flagTable()},
 		{"docs/metrics.md", "metrics", metricSections(families)},
 	} {
@@ -84,7 +93,7 @@ func flagTable() string {
 		if value != "" {
 			value = "`" + value + "`"
 		}
-		fmt.Fprintf(&b, "| `%s`<br>`%s` | %s | %s |\n", name, envar(f.Name), value, strings.ReplaceAll(f.Help, "|", `\|`))
+		fmt.Fprintf(&b, "| `%s`<br>`%s` | %s | %s |\n", name, config.Variable(f.Name), value, strings.ReplaceAll(f.Help, "|", `\|`))
 	}
 	return b.String()
 }
@@ -99,11 +108,169 @@ func demoCheck(t *testing.T) string {
 	return "```console\n$ ncp_exporter --demo --check\n" + regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(stdout.String(), "127.0.0.1:40123") + "```\n"
 }
 
+// keyTable is what the key needs for each collector.
+func keyTable() string {
+	var b strings.Builder
+	b.WriteString("| collector | watches | its key needs |\n|---|---|---|\n")
+	for _, w := range account.Table() {
+		var needs []string
+		for _, call := range w.Calls {
+			needs = append(needs, call.Needs)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", w.Name, w.What, strings.Join(needs, "; "))
+	}
+	return b.String()
+}
+
+// permissionTable is what the key needs for each call.
+func permissionTable() string {
+	var b strings.Builder
+	b.WriteString("| call | for | its key needs | left out by |\n|---|---|---|---|\n")
+	for _, w := range account.Table() {
+		for _, call := range w.Calls {
+			fmt.Fprintf(&b, "| `%s` (`GET %s`) | %s | %s | `%s` |\n", call.Operation, call.Path, w.What, call.Needs, w.OffFlag())
+		}
+	}
+	return b.String()
+}
+
+// shardTable is what is watched by default, and by which shards.
+func shardTable(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("| collector | flag | by default | by |\n|---|---|---|---|\n")
+	first, second := prepare(t, "--total-shards=2"), prepare(t, "--shard=1", "--total-shards=2", "--collector.certificate-inventory")
+	for _, w := range account.Table() {
+		on, by := "off", "every shard, its own subjects"
+		if first.Off(w) == "" {
+			on = "on"
+		}
+		if second.Off(w) != "" {
+			by = "shard 0"
+		}
+		fmt.Fprintf(&b, "| `%s` | `--%s` | %s | %s |\n", w.Name, w.Flag, on, by)
+	}
+	return b.String()
+}
+
+// prepare prepares the account of some flags.
+func prepare(t *testing.T, args ...string) *account.Setup {
+	t.Helper()
+	app := newApp(io.Discard, func(int) {})
+	cfg, err := parse(app, flags(app, env{}.lookup), args, env{}.lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	setup, err := account.Prepare(t.Context(), account.Options{Config: cfg.Account, Shard: cfg.Shard, LookupEnv: env{}.lookup})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(setup.Close)
+	return setup
+}
+
+// findingTable is what --check reports.
+func findingTable() string {
+	var b strings.Builder
+	row := func(name, checks, absent string) { fmt.Fprintf(&b, "| `%s` | %s | %s |\n", name, checks, absent) }
+	b.WriteString("| name | what is checked | absent |\n|---|---|---|\n")
+	row("collectors", "what is watched, and why the rest is not; fails if it is nothing", "")
+	for _, w := range account.Table() {
+		for _, call := range w.Calls {
+			row(call.Finding, fmt.Sprintf("`%s`: %s", call.Operation, call.Probe), "if `"+w.Name+"` is not watched")
+		}
+	}
+	row("clock", "this machine's clock against the answers' Date: a warning above 30 s, a failure above 5 minutes", "if nothing is watched")
+	row("ledger", "whether the start would take `--state.file`: a warning if another process has it open, as an exporter that runs already has", "")
+	row("web_config", "`--web.config.file` and the certificates that it names", "")
+	return b.String()
+}
+
+// errorTable is what to do about each error.
+func errorTable() string {
+	var b strings.Builder
+	b.WriteString("| error | fix |\n|---|---|\n")
+	for _, reason := range ncpclient.Reasons() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", reason.Title(), reason.Remedy())
+	}
+	return b.String()
+}
+
+// TestSymptomsAreReal finds symptoms in README.md that no error has, and metrics
+// that do not exist.
+func TestSymptomsAreReal(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(readme), "\n## When something is wrong\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var printed strings.Builder
+	for _, reason := range ncpclient.Reasons() {
+		fmt.Fprintln(&printed, (&ncpclient.Error{Reason: reason}).Error())
+	}
+	metrics := describedNames(t)
+	rows := regexp.MustCompile("(?m)^\\| ([^|]*`[^|]*) \\|").FindAllStringSubmatch(section, -1)
+	if len(rows) < len(ncpclient.Reasons()) {
+		t.Errorf("only %d symptoms are found", len(rows))
+	}
+	for _, row := range rows {
+		for _, span := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			if !strings.Contains(printed.String(), span[1]) && !slices.Contains(metrics, span[1]) {
+				t.Errorf("no error says %q, and no metric is called so", span[1])
+			}
+		}
+	}
+}
+
+// TestDefaultsNeedDocumentedPermissions wants the docs to name each collector and
+// each operation that an exporter with default flags calls, and --check to have
+// a finding for it.
+func TestDefaultsNeedDocumentedPermissions(t *testing.T) {
+	keys, permissions := keyTable(), permissionTable()
+	operation := regexp.MustCompile(`^ncp_api_requests_total\{api="[^"]+",code="200",operation="([^"]+)"}`)
+	collectorName := regexp.MustCompile(`^ncp_scrape_collector_success\{collector="([^"]+)"}`)
+	operations, collectors := 0, 0
+	for name := range watch(t, simulate(t, ncptest.Config{})).scrape() {
+		if match := operation.FindStringSubmatch(name); match != nil {
+			operations++
+			if !strings.Contains(permissions, "| `"+match[1]+"` (`GET ") {
+				t.Errorf("docs/security.md does not say what %s needs", match[1])
+			}
+		}
+		if match := collectorName.FindStringSubmatch(name); match != nil {
+			collectors++
+			if !strings.Contains(keys, "| `"+match[1]+"` |") {
+				t.Errorf("README.md does not say what %s needs", match[1])
+			}
+		}
+	}
+	if operations < 5 || collectors < 3 {
+		t.Errorf("only %d operations and %d collectors are found", operations, collectors)
+	}
+}
+
+// TestCheckIsDocumented wants every finding of --check in the docs, where those
+// who run machines look for it.
+func TestCheckIsDocumented(t *testing.T) {
+	text := document(t, "configuration.md") // before a check changes the directory
+	n := toCheck(t, ncptest.Config{})
+	_, r, _ := n.check(t, n.env(), allOn()...)
+	for _, f := range r.Checks {
+		if !strings.Contains(text, "| `"+f.Name+"` | ") {
+			t.Errorf("docs/configuration.md does not tell of %s", f.Name)
+		}
+	}
+	if len(r.Checks) < 10 {
+		t.Errorf("only %d findings", len(r.Checks))
+	}
+}
+
 // documentedFamilies are the metrics of the exporter as a scrape of a rich
 // account shows them.
 func documentedFamilies(t *testing.T) []*dto.MetricFamily {
 	t.Helper()
-	a := watch(t, simulate(t, ncptest.Config{}), "--collector.certificate-inventory").get("/metrics")
+	a := watch(t, simulate(t, ncptest.Config{}), allOn()...).get("/metrics")
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	all, err := parser.TextToMetricFamilies(strings.NewReader(a.body))
 	if err != nil {
@@ -120,7 +287,7 @@ func documentedFamilies(t *testing.T) []*dto.MetricFamily {
 	for i, name := range names {
 		families[i] = all[name]
 	}
-	for _, name := range describedNames() {
+	for _, name := range describedNames(t) {
 		if !slices.Contains(names, name) {
 			t.Errorf("%s is described, but the scrape does not have it", name)
 		}
@@ -128,22 +295,36 @@ func documentedFamilies(t *testing.T) []*dto.MetricFamily {
 	return families
 }
 
+// allOn are the flags that switch every collector on.
+func allOn() []string {
+	var args []string
+	for _, w := range account.Table() {
+		args = append(args, "--"+w.Flag)
+	}
+	return args
+}
+
 // describedNames are the names of all metrics that the collectors describe.
-func describedNames() []string {
-	l := ledger.New(ledger.Options{Now: time.Now})
+func describedNames(t *testing.T) []string {
+	t.Helper()
+	app := newApp(io.Discard, func(int) {})
+	cfg, err := parse(app, flags(app, env{}.lookup), append(allOn(), "--demo"), env{}.lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	demo, err := account.Open(t.Context(), account.Options{Config: cfg.Account, Shard: cfg.Shard, Scrape: cfg.Scrape, LookupEnv: env{}.lookup, Logger: log.NewNopLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer demo.Close()
 	ch := make(chan *prometheus.Desc)
 	go func() {
 		defer close(ch)
-		for _, c := range []interface{ Describe(chan<- *prometheus.Desc) }{
-			collector.NewCertificateManager(nil, l, collector.CertificateManagerOptions{}),
-			collector.NewExternalAccess(nil, l),
-			collector.NewCertificateInventory(nil, time.Now),
-			collector.NewTrustAnchors(nil, 1, time.Now),
-			collector.NewAPIMetrics(),
-			collector.NewStateMetrics(l),
-		} {
+		for _, c := range demo.Collectors() {
 			c.Describe(ch)
 		}
+		collector.NewAPIMetrics().Describe(ch)
+		collector.NewStateMetrics(ledger.New(ledger.Options{Now: time.Now})).Describe(ch)
 	}()
 	name := regexp.MustCompile(`fqName: "([^"]+)"`)
 	var names []string

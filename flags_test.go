@@ -7,11 +7,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ncp_exporter/internal/account"
+	"ncp_exporter/internal/config"
 )
 
 // attempt runs a program that is expected to end by itself.
@@ -50,8 +54,8 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 		if !strings.Contains(words, name) {
 			t.Errorf("--help does not show %s", name)
 		}
-		if !strings.Contains(words, "($"+envar(f.Name)+")") {
-			t.Errorf("--help does not show %s, the variable of %s", envar(f.Name), name)
+		if !strings.Contains(words, "($"+config.Variable(f.Name)+")") {
+			t.Errorf("--help does not show %s, the variable of %s", config.Variable(f.Name), name)
 		}
 		if f.Help == "" {
 			t.Errorf("%s has no help", name)
@@ -67,6 +71,42 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 	}
 }
 
+// TestTextsNameFlags finds flags that a text names and the program does not have.
+func TestTextsNameFlags(t *testing.T) {
+	app := newApp(io.Discard, func(int) {})
+	flags(app, env{}.lookup)
+	seen := make(map[string]bool)
+	for _, dir := range []string{"account", "check", "config", "landing"} {
+		files, err := filepath.Glob(filepath.Join("internal", dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file) //nolint:gosec // files of this repository
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, match := range regexp.MustCompile(`--(?:no-)?([a-z]+[a-z.-]*[a-z])`).FindAllStringSubmatch(string(text), -1) {
+				seen[match[1]] = true
+			}
+		}
+	}
+	for name := range seen {
+		beginning := name == "no" || name == "ncp" // "--no-" and "--ncp.", which a name is put behind
+		if !beginning && app.GetFlag(name) == nil {
+			t.Errorf("a text names --%s, which is no flag", name)
+		}
+	}
+	if len(seen) < 15 {
+		t.Errorf("only %d flags are named", len(seen))
+	}
+	for _, w := range account.Table() {
+		if flag := app.GetFlag(w.Flag); flag == nil || !flag.Model().IsBoolFlag() {
+			t.Errorf("%s is switched by %s, which is no flag for that", w.Name, w.Flag)
+		}
+	}
+}
+
 // TestVariablesSetFlags sets each flag by its variable and looks whether it
 // arrives: a value that is not its default in one run, by its effect on settings.
 func TestVariablesSetFlags(t *testing.T) {
@@ -76,9 +116,9 @@ func TestVariablesSetFlags(t *testing.T) {
 		write(t, path, "")
 		return path
 	}
-	config, key, secret, profiles := file("web.yml"), file("access"), file("secret"), file("configure")
+	webConfig, key, secret, profiles := file("web.yml"), file("access"), file("secret"), file("configure")
 	for name, value := range map[string]string{
-		"WEB_LISTEN_ADDRESS": "127.0.0.1:1\n127.0.0.1:2", "WEB_CONFIG_FILE": config, "WEB_SYSTEMD_SOCKET": "true", "WEB_TELEMETRY_PATH": "/m/",
+		"WEB_LISTEN_ADDRESS": "127.0.0.1:1\n127.0.0.1:2", "WEB_CONFIG_FILE": webConfig, "WEB_SYSTEMD_SOCKET": "true", "WEB_TELEMETRY_PATH": "/m/",
 		"NCP_SITE": "gov", "NCP_CERTIFICATE_MANAGER_URL": "https://cm.example/api/v2", "NCP_EXTERNAL_ACCESS_URL": "https://ea.example/api/v1",
 		"NCP_CREDENTIALS_FILE": profiles, "NCP_PROFILE": "p", "NCP_CERTIFICATE_MANAGER_PROFILE": "main", "NCP_EXTERNAL_ACCESS_PROFILE": "sub",
 		"NCP_ACCESS_KEY_FILE": key, "NCP_SECRET_KEY_FILE": secret, "NCP_SERVER_ROLE": "true", "NCP_SERVER_ROLE_URL": "http://127.0.0.1:3",
@@ -98,40 +138,57 @@ func TestVariablesSetFlags(t *testing.T) {
 	t.Setenv("NCP_EXPORTER_LOG_FORMAT_", "nonsense")
 
 	app := newApp(io.Discard, func(int) {})
-	got := flags(app, os.LookupEnv)
+	unvalidated := flags(app, os.LookupEnv)
 	for _, f := range app.Model().Flags {
-		if _, set := os.LookupEnv(envar(f.Name)); !set && !f.Hidden && f.Name != "help" {
-			t.Errorf("this test does not set %s", envar(f.Name))
+		if _, set := os.LookupEnv(config.Variable(f.Name)); !set && !f.Hidden && f.Name != "help" {
+			t.Errorf("this test does not set %s", config.Variable(f.Name))
 		}
 	}
-	if err := parse(app, got, nil, os.LookupEnv); err != nil {
+	got, err := parse(app, unvalidated, nil, os.LookupEnv)
+	if err != nil {
 		t.Fatal(err)
 	}
-	web := got.web
-	if diff := cmp.Diff([]string{"127.0.0.1:1", "127.0.0.1:2"}, *web.WebListenAddresses); diff != "" || *web.WebConfigFile != config || !*web.WebSystemdSocket {
-		t.Errorf("the flags of the toolkit: %s, %s, %t", diff, *web.WebConfigFile, *web.WebSystemdSocket)
+	toolkit := got.Web.Toolkit
+	if diff := cmp.Diff([]string{"127.0.0.1:1", "127.0.0.1:2"}, *toolkit.WebListenAddresses); diff != "" || *toolkit.WebConfigFile != webConfig || !*toolkit.WebSystemdSocket {
+		t.Errorf("the flags of the toolkit: %s, %s, %t", diff, *toolkit.WebConfigFile, *toolkit.WebSystemdSocket)
 	}
-	want := &settings{
-		web: web, telemetryPath: "/m",
-		site: "gov", certificateManagerURL: "https://cm.example/api/v2", externalAccessURL: "https://ea.example/api/v1",
-		credentialsFile: profiles, profile: "p", certificateManagerProfile: "main", externalAccessProfile: "sub",
-		accessKeyFile: key, secretKeyFile: secret, serverRole: true, serverRoleURL: "http://127.0.0.1:3",
-		timeout: 6 * time.Second, maxConcurrency: 7, rateLimit: 0.5, maxRetries: 0,
-		window: 7 * 24 * time.Hour, inventory: true, subjects: []string{"a", "b"}, pageSize: 1,
-		initialHistory: "skip", lateArrival: 2 * time.Hour, sweep: time.Hour, shard: 2, totalShards: 3, scrapeMaxAge: 30 * time.Second,
-		scrapeTimeout: 11 * time.Second, scrapeTimeoutOffset: 0,
-		stateFile: stateFile{path: "l.db", given: true},
-		demo:      true, check: true, format: "json", logLevel: "debug", logFormat: "json",
+	want := config.Config{
+		Web:    config.Web{Toolkit: toolkit, TelemetryPath: "/m"},
+		Scrape: config.Scrape{Timeout: 11 * time.Second, TimeoutOffset: 0},
+		Shard:  config.Shard{Number: 2, Total: 3},
+		Log:    config.Log{Level: "debug", Format: "json"},
+		Check:  config.Check{Run: true, Format: "json"},
+		Account: config.Account{
+			Demo: true,
+			Site: "gov",
+			Keys: config.Keys{
+				AccessKeyFile: key, SecretKeyFile: secret, CredentialsFile: profiles, Profile: "p",
+				ServerRole: true, ServerRoleURL: "http://127.0.0.1:3",
+			},
+			Limits: config.Limits{Timeout: 6 * time.Second, MaxConcurrency: 7, RateLimit: 0.5, MaxRetries: 0},
+			MaxAge: 30 * time.Second,
+			Collectors: map[string]bool{
+				certificateManager: false, inventory: true, externalAccess: false, trustAnchors: false,
+			},
+			CertificateManager: config.CertificateManager{
+				URL: "https://cm.example/api/v2", Profile: "main", Window: 7 * 24 * time.Hour,
+			},
+			ExternalAccess: config.ExternalAccess{
+				URL: "https://ea.example/api/v1", Profile: "sub", Subjects: []string{"a", "b"}, PageSize: 1,
+				InitialHistory: "skip", LateArrival: 2 * time.Hour, SweepInterval: time.Hour,
+			},
+			StateFile: config.StateFile{Path: "l.db", Given: true},
+		},
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{}, stateFile{})); diff != "" {
-		t.Errorf("settings (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("configuration (-want +got):\n%s", diff)
 	}
 }
 
 func TestHelpAndVersion(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"-h"}, {"--version"}, {"--version", "--log.level=nonsense"}} {
 		code, stdout, stderr := attempt(t, nil, args...)
-		if code != 0 || !strings.Contains(stdout, program) || stderr != "" {
+		if code != 0 || !strings.Contains(stdout, config.Program) || stderr != "" {
 			t.Errorf("%q: exit code %d, stdout %q, stderr %q", args, code, stdout, stderr)
 		}
 	}
@@ -267,7 +324,7 @@ func TestBadStart(t *testing.T) {
 			for line := range strings.Lines(stderr) {
 				switch {
 				case strings.HasPrefix(line, "level=info "):
-				case strings.HasPrefix(line, "level=error ts="), strings.HasPrefix(line, program+": error: "):
+				case strings.HasPrefix(line, "level=error ts="), strings.HasPrefix(line, config.Program+": error: "):
 					errorLines = append(errorLines, line)
 				default:
 					t.Errorf("a line that does not belong here: %q", line)

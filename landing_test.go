@@ -79,6 +79,68 @@ func TestLandingPageTells(t *testing.T) {
 	}
 }
 
+// TestLandingPageIsNotWell goes through what keeps the page from saying that all
+// is well though every collector read all.
+func TestLandingPageIsNotWell(t *testing.T) {
+	in := func(d time.Duration) string { return ncptest.FormatTime(time.Now().Add(d)) }
+	certificate := func(status, notAfter string) func(*ncptest.Server) {
+		return func(ncp *ncptest.Server) {
+			ncp.SetCertificates(ncptest.Certificate{No: 41207, Name: "www", StatusCode: status, NotAfter: notAfter})
+		}
+	}
+	anchor := func(enabled bool, notAfter string) func(*ncptest.Server) {
+		return func(ncp *ncptest.Server) {
+			ncp.SetTrustAnchors(ncptest.TrustAnchor{ID: "anchor-1", Name: "ca", Enabled: enabled, NotAfter: notAfter})
+		}
+	}
+	shows := func(notAfter time.Time) func(*ncptest.Server) {
+		return func(ncp *ncptest.Server) {
+			row := ncptest.NewCredential(time.Now().Add(-2*time.Hour), "3", false)
+			row.X509CertificateData = ncptest.NewCertificate(3, notAfter.AddDate(-1, 0, 0), notAfter)
+			ncp.AddCredentials("subject-1", row)
+		}
+	}
+	const day = 24 * time.Hour
+	for name, test := range map[string]struct {
+		change func(*ncptest.Server)
+		query  string // of the scrape
+		want   []string
+	}{
+		"well":                           {func(*ncptest.Server) {}, "", []string{"All is well"}},
+		"certificate expired":            {certificate("1", in(-day)), "", []string{"Look here", "Expired: 1 certificate: 41207 www."}},
+		"certificate expires soon":       {certificate("1", in(3*day)), "", []string{"Take note", "Expires within 7 days: 1 certificate: 41207 www (in 2 days)."}},
+		"certificate expires later":      {certificate("1", in(8*day)), "", []string{"All is well"}},
+		"certificate expired, deleted":   {certificate("-6", in(-day)), "", []string{"All is well"}},
+		"trust anchor expired":           {anchor(true, in(-day)), "", []string{"Look here", "Expired: 1 trust anchor: anchor-1 ca."}},
+		"trust anchor expires soon":      {anchor(true, in(3*day)), "", []string{"Take note", "1 trust anchor: anchor-1 ca (in 2 days)."}},
+		"trust anchor expired, disabled": {anchor(false, in(-day)), "", []string{"All is well"}},
+		"client certificate expired":     {shows(time.Now().Add(-day)), "", []string{"Look here", "Expired: 1 client certificate: subject-1 CN=one."}},
+		"client certificate soon":        {shows(time.Now().Add(3 * day)), "", []string{"Take note", "1 client certificate: subject-1 CN=one (in 2 days)."}},
+		"subject disabled": {
+			func(ncp *ncptest.Server) { ncp.PutSubject(ncptest.Subject{SubjectID: "subject-2"}) }, "",
+			[]string{"Take note", "1 subject: disabled.", ">disabled<"},
+		},
+		"one collector was not asked": {
+			func(*ncptest.Server) {}, "?collect[]=" + certificateManager,
+			[]string{"Take note", "Not read yet: external_access, certificate_inventory, external_access_trust_anchors."},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ncp := simulate(t, ncptest.Config{})
+			certificate("1", in(90*day))(ncp)
+			test.change(ncp)
+			p := watch(t, ncp, "--collector.certificate-inventory")
+			p.get("/metrics" + test.query)
+			page := p.get("/").body
+			for _, want := range test.want {
+				if !strings.Contains(page, want) {
+					t.Errorf("the page does not tell %q:\n%s", want, page)
+				}
+			}
+		})
+	}
+}
+
 // TestLandingPageOfStrangers has names that would be more than text.
 func TestLandingPageOfStrangers(t *testing.T) {
 	ncp := simulate(t, ncptest.Config{})
@@ -116,16 +178,5 @@ func TestLandingPageIsBounded(t *testing.T) {
 	}
 	if !strings.Contains(page.body, "more: see the metrics") || !strings.Contains(page.body, "many-149") {
 		t.Error("the page does not say that there are more, or leaves out the one that fails")
-	}
-}
-
-func TestAgo(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		-time.Second: "now", 0: "now", 59 * time.Second: "59 s ago", 119 * time.Second: "119 s ago", 2 * time.Minute: "2 min ago",
-		119 * time.Minute: "119 min ago", 2 * time.Hour: "2 h ago", 47 * time.Hour: "47 h ago", 48 * time.Hour: "2 days ago",
-	} {
-		if got := ago(d); got != want {
-			t.Errorf("%s is %q, want %q", d, got, want)
-		}
 	}
 }

@@ -65,14 +65,3 @@ func TestSecurityWebConfig(t *testing.T) {
 		t.Errorf("with the password: HTTP %d, headers %v", a.status, a.header)
 	}
 }
-
-// TestCheckIsDocumented wants every finding that --check can have where machines'
-// owners look for it.
-func TestCheckIsDocumented(t *testing.T) {
-	text := document(t, "configuration.md")
-	for _, name := range []string{findCollectors, findCertificateManager, findSubjects, findHistories, findClock, findLedger, findWebConfig} {
-		if !strings.Contains(text, "| `"+name+"` | ") {
-			t.Errorf("docs/configuration.md does not tell of %s", name)
-		}
-	}
-}

@@ -15,7 +15,7 @@ import (
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/exporter-toolkit/web"
 
-	"ncp_exporter/collector"
+	"ncp_exporter/internal/config"
 )
 
 const (
@@ -27,13 +27,13 @@ const (
 func routes(telemetryPath string, metrics, landing http.Handler) http.Handler {
 	say := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = fmt.Fprintln(w, text) // the client's loss
+			_, _ = fmt.Fprintln(w, text) // the client is gone
 		}
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+telemetryPath, metrics)
-	mux.Handle("GET "+healthyPath, say(program+" is healthy."))
-	mux.Handle("GET "+readyPath, say(program+" is ready."))
+	mux.Handle("GET "+healthyPath, say(config.Program+" is healthy."))
+	mux.Handle("GET "+readyPath, say(config.Program+" is ready."))
 	mux.Handle("GET /{$}", landing)
 	return mux
 }
@@ -45,59 +45,73 @@ const (
 	cutTime   = 500 * time.Millisecond
 )
 
-// listen serves until ctx ends, then lets the scrapes in flight end.
-func listen(ctx context.Context, s *settings, handler http.Handler, exporter *collector.Exporter, logger log.Logger, slogger *slog.Logger) error {
-	var sayWhere sync.Once
-	server := &http.Server{
-		Handler:           handler,
+// server serves HTTP until it is told to stop.
+type server struct {
+	config    config.Config
+	handler   http.Handler
+	interrupt func() // makes scrapes in flight answer with what they have
+	logger    log.Logger
+	slogger   *slog.Logger
+}
+
+// serve serves until ctx ends, then lets the scrapes in flight end.
+func (s server) serve(ctx context.Context) error {
+	var announce sync.Once
+	httpServer := &http.Server{
+		Handler:           s.handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(slogger.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(s.slogger.Handler(), slog.LevelWarn),
 		BaseContext: func(l net.Listener) context.Context {
-			if s.demo {
-				sayWhere.Do(func() {
-					_ = level.Info(logger).Log("msg", "Demo: a simulated NCP is being watched; see its metrics at "+metricsURL(l.Addr(), s))
+			if s.config.Account.Demo {
+				announce.Do(func() {
+					_ = level.Info(s.logger).Log("msg", "Demo: a simulated NCP is being watched; see its metrics at "+metricsURL(l.Addr(), s.config.Web))
 				})
 			}
 			return context.WithoutCancel(ctx) // a signal does not cut the scrapes in flight
 		},
 	}
+	toolkit := s.config.Web.Toolkit
 	served := make(chan error, 1)
-	go func() { served <- web.ListenAndServe(server, s.web, slogger) }()
+	go func() { served <- web.ListenAndServe(httpServer, toolkit, s.slogger) }()
 	select {
 	case err := <-served:
-		if *s.web.WebSystemdSocket {
+		if *toolkit.WebSystemdSocket {
 			return fmt.Errorf("serving on --web.systemd-socket: %w", err)
 		}
-		return fmt.Errorf("serving on --web.listen-address %s: %w", strings.Join(*s.web.WebListenAddresses, ", "), err)
+		return fmt.Errorf("serving on --web.listen-address %s: %w", strings.Join(*toolkit.WebListenAddresses, ", "), err)
 	case <-ctx.Done():
 	}
-	_ = level.Info(logger).Log("msg", "Stopping: scrapes in flight may end first")
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-	defer cancel()
-	if err := server.Shutdown(drain); errors.Is(err, context.DeadlineExceeded) {
-		// What is left answers with what it has.
-		exporter.Close()
-		cut, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutTime)
-		defer cancel()
-		_ = server.Shutdown(cut) // whoever is left now is cut off
-	}
-	_ = server.Close() // nothing is left to lose
+	_ = level.Info(s.logger).Log("msg", "Stopping: scrapes in flight may end first")
+	s.drain(context.WithoutCancel(ctx), httpServer)
 	if err := <-served; err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving: %w", err)
 	}
-	_ = level.Info(logger).Log("msg", "Stopped")
+	_ = level.Info(s.logger).Log("msg", "Stopped")
 	return nil
 }
 
+// drain lets scrapes in flight end, then makes them end, then cuts them off.
+func (s server) drain(ctx context.Context, httpServer *http.Server) {
+	drain, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	if err := httpServer.Shutdown(drain); errors.Is(err, context.DeadlineExceeded) {
+		s.interrupt()
+		cut, cancel := context.WithTimeout(ctx, cutTime)
+		defer cancel()
+		_ = httpServer.Shutdown(cut)
+	}
+	_ = httpServer.Close() // what is still open gets no answer
+}
+
 // metricsURL is where a browser on this machine finds the metrics.
-func metricsURL(addr net.Addr, s *settings) string {
+func metricsURL(addr net.Addr, w config.Web) string {
 	host, port, err := net.SplitHostPort(addr.String())
-	if err != nil || *s.web.WebConfigFile != "" { // which may ask for TLS or not
-		return s.telemetryPath
+	if err != nil || *w.Toolkit.WebConfigFile != "" { // which may ask for TLS or not
+		return w.TelemetryPath
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	return "http://" + net.JoinHostPort(host, port) + s.telemetryPath
+	return "http://" + net.JoinHostPort(host, port) + w.TelemetryPath
 }

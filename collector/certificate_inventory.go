@@ -99,3 +99,20 @@ func (c *CertificateInventory) Collect(emit func(prometheus.Metric)) {
 	}
 	gauge(c.unreadable, float64(unreadable))
 }
+
+// Expiring are the certificates that are neither deleted nor revoked, if the last
+// Update read them. It asks NCP nothing.
+func (c *CertificateInventory) Expiring() []Expiry {
+	certificates := c.latest()
+	if certificates == nil {
+		return nil
+	}
+	var all []Expiry
+	for _, cert := range *certificates {
+		if cert.Status == ncpclient.CertificateDeleted || cert.Status == ncpclient.CertificateRevoked || cert.NotAfter.IsZero() {
+			continue
+		}
+		all = append(all, Expiry{"certificate", cert.ID, cert.Name, cert.NotAfter})
+	}
+	return all
+}

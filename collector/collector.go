@@ -28,3 +28,10 @@ type Collector interface {
 	// last Update, which may still be at work.
 	Collect(emit func(prometheus.Metric))
 }
+
+// Expiry is when something expires that a collector read.
+type Expiry struct {
+	Kind     string // "certificate", "trust anchor" or "client certificate"
+	ID, Name string // the name may be empty
+	NotAfter time.Time
+}

@@ -220,3 +220,15 @@ func enabledValue(enabled *bool) string {
 	}
 	return strconv.FormatBool(*enabled)
 }
+
+// Expiring are the certificates of the newest row of each subject. It asks NCP
+// nothing.
+func (c *ExternalAccess) Expiring() []Expiry {
+	var all []Expiry
+	for _, s := range c.State().Subjects {
+		if !s.Certificate.NotAfter.IsZero() {
+			all = append(all, Expiry{"client certificate", s.ID, LabelValue(s.X509Subject), s.Certificate.NotAfter})
+		}
+	}
+	return all
+}

@@ -145,3 +145,20 @@ func (c *TrustAnchors) Collect(emit func(prometheus.Metric)) {
 	}
 	emit(prometheus.MustNewConstMetric(c.unreadable, prometheus.GaugeValue, float64(unreadable)))
 }
+
+// Expiring are the trust anchors that are not disabled, if the last Update read
+// them. It asks NCP nothing.
+func (c *TrustAnchors) Expiring() []Expiry {
+	anchors := c.latest()
+	if anchors == nil {
+		return nil
+	}
+	var all []Expiry
+	for _, anchor := range *anchors {
+		if disabled := anchor.Enabled != nil && !*anchor.Enabled; disabled || anchor.NotAfter.IsZero() {
+			continue
+		}
+		all = append(all, Expiry{"trust anchor", anchor.ID, anchor.Name, anchor.NotAfter})
+	}
+	return all
+}

@@ -51,7 +51,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("all well: exit code %d:\n%s", code, said)
 	}
 	n.externalAccess.SetFault(ncptest.Always(ncptest.GatewayError(401, "210", "Permission Denied")))
-	if code, said := runCheck(t, demoKeys(), n.args()...); code != 1 || strings.Count(said, "\nFAIL  ") != 2 {
+	if code, said := runCheck(t, demoKeys(), n.args()...); code != 1 || strings.Count(said, "\nFAIL  ") != 4 {
 		t.Errorf("no permission: exit code %d:\n%s", code, said)
 	}
 	code, said := runCheck(t, nil, append(n.args(), "--format=json")...)
@@ -59,7 +59,7 @@ func TestCheck(t *testing.T) {
 		OK     bool
 		Checks []struct{ Name, Status, Remedy string }
 	}
-	if err := json.Unmarshal([]byte(said), &report); err != nil || code != 1 || report.OK || len(report.Checks) != 7 {
+	if err := json.Unmarshal([]byte(said), &report); err != nil || code != 1 || report.OK || len(report.Checks) != 9 {
 		t.Errorf("no keys: exit code %d, error %v:\n%s", code, err, said)
 	}
 	if _, there := os.LookupEnv("NCLOUD_ACCESS_KEY_ID"); there {
@@ -92,7 +92,7 @@ func TestCheckThroughProxies(t *testing.T) {
 		proxy string
 		want  []string
 	}{
-		"refuses": {"http://user:" + password + "@" + address, []string{"through the proxy " + address, "the proxy refuses (Proxy Authentication Required)", "user and password in HTTPS_PROXY"}},
+		"refuses": {"http://user:" + password + "@" + address, []string{"through the proxy " + address, "(Proxy Authentication Required)", "the proxy refuses", "user and password in HTTPS_PROXY"}},
 		"is away": {"http://user:" + password + "@" + nobody, []string{"the proxy " + nobody + " cannot be reached", "NO_PROXY"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,4 +1,5 @@
-package main
+// Package logging makes the loggers of the program.
+package logging
 
 import (
 	"fmt"
@@ -10,9 +11,10 @@ import (
 	slgk "github.com/tjhop/slog-gokit"
 )
 
-// newLogger makes the logger of the program, and one for the libraries that
-// log with log/slog; their lines look the same.
-func newLogger(w io.Writer, minLevel, format string) (log.Logger, *slog.Logger, error) {
+// New makes the logger of the program, and one for the libraries that log with
+// log/slog; their lines look the same. The level is debug, info, warn or error,
+// the format logfmt or json.
+func New(w io.Writer, minLevel, format string) (log.Logger, *slog.Logger, error) {
 	allowed, err := level.Parse(minLevel)
 	if err != nil {
 		return nil, nil, fmt.Errorf("log level %q: %w", minLevel, err)

@@ -1,10 +1,11 @@
-package main
+package check
 
 import (
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -29,6 +30,8 @@ type finding struct {
 	Detail  string  `json:"detail"` // what came of it
 	Remedy  string  `json:"remedy"` // what to do about it; empty if there is nothing to do
 	Seconds float64 `json:"seconds"`
+
+	clockOffset *time.Duration // NCP's clock less this machine's, if an answer told it
 }
 
 func failed(name, what, detail, remedy string) finding {
@@ -51,10 +54,10 @@ func (f finding) clean() finding {
 
 func (r report) text(w io.Writer) error {
 	var b strings.Builder
-	shown := map[string]string{statusOK: "ok  ", statusWarn: "WARN", statusFail: "FAIL"}
+	labels := map[string]string{statusOK: "ok  ", statusWarn: "WARN", statusFail: "FAIL"}
 	failures := 0
 	for _, f := range r.Checks {
-		fmt.Fprintf(&b, "%s  %s", shown[f.Status], f.Name)
+		fmt.Fprintf(&b, "%s  %s", labels[f.Status], f.Name)
 		for _, part := range []string{f.What, f.Detail} {
 			if part != "" {
 				b.WriteString(": " + part)

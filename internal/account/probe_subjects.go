@@ -1,0 +1,92 @@
+package account
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"ncp_exporter/collector/subjects"
+	"ncp_exporter/ncpclient"
+)
+
+// probeSubjects asks for the list, and for the history of one subject on it: to
+// view the one is another permission than to view the other.
+func probeSubjects(ctx context.Context, p *prober) {
+	access := p.Config.ExternalAccess
+	if len(access.Subjects) > 0 {
+		p.answers = append(p.answers, p.askNamedSubjects(ctx))
+		return
+	}
+	var listed []ncpclient.Subject
+	list := p.ask(ctx, ncpclient.OpSubjects, func(ctx context.Context, c clients) (string, error) {
+		page, err := c.externalAccess.SubjectsPage(ctx, 0, access.PageSize)
+		listed = page.Rows
+		detail := fmt.Sprintf("answers: %d subjects", max(page.Total, len(page.Rows)))
+		if c.externalAccess.PageSizeRefused() {
+			detail += fmt.Sprintf(", %d a page as it refuses %d", ncpclient.DefaultPageSize, access.PageSize)
+		}
+		return detail, err
+	})
+	id := p.example(listed)
+	if id == "" {
+		if list.Err == nil {
+			list.Advice = "if there should be subjects, check that the keys are of their account and that --ncp.site (now " + p.Config.Site + ") is theirs"
+		}
+		p.skip(ncpclient.OpCredentials, list, "subject")
+		return
+	}
+	p.answers = append(p.answers, p.askHistory(ctx, id))
+}
+
+// example is a subject to ask for, if there is one: of this shard rather than of
+// another.
+func (p *prober) example(listed []ncpclient.Subject) string {
+	shard, other := subjects.NewShard(p.Shard.Number, p.Shard.Total), ""
+	for _, s := range listed {
+		if s.ID != "" && shard.Owns(s.ID) {
+			return s.ID
+		}
+		other = cmp.Or(other, s.ID)
+	}
+	return other
+}
+
+func (p *prober) askHistory(ctx context.Context, id string) Answer {
+	return p.answer(ctx, ncpclient.OpCredentials, func(ctx context.Context, c clients) (string, error) {
+		page, err := c.externalAccess.CredentialsPage(ctx, id, 0, 1)
+		return fmt.Sprintf("answers: %d rows in the history of this subject", max(page.Total, len(page.Rows))), err
+	})
+}
+
+// askNamedSubjects asks for each subject that a flag names, and for no list: a
+// scrape needs none then, and a wrong name is found by nothing else.
+func (p *prober) askNamedSubjects(ctx context.Context) Answer {
+	shard := subjects.NewShard(p.Shard.Number, p.Shard.Total)
+	named := slices.DeleteFunc(slices.Clone(p.Config.ExternalAccess.Subjects), func(id string) bool { return !shard.Owns(id) })
+	if len(named) == 0 {
+		answer := p.unasked(ncpclient.OpCredentials)
+		answer.Detail = "none of the subjects that are named is this shard's (--collector.external-access.subject)"
+		answer.Advice = "nothing, if the other shards are given the same subjects"
+		return answer
+	}
+	answers := make([]Answer, len(named))
+	var group errgroup.Group
+	group.SetLimit(p.Config.Limits.MaxConcurrency)
+	for i, id := range named {
+		group.Go(func() error {
+			answers[i] = p.askHistory(ctx, id)
+			return nil
+		})
+	}
+	_ = group.Wait() // none returns an error
+	failed := slices.DeleteFunc(slices.Clone(answers), func(a Answer) bool { return a.Err == nil })
+	if len(failed) > 0 {
+		failed[0].Detail = fmt.Sprintf("%d of %d named subjects cannot be read, the first: ", len(failed), len(named))
+		return failed[0]
+	}
+	answers[0].Detail = fmt.Sprintf("answers for each of %d named subjects", len(named))
+	return answers[0]
+}

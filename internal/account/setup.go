@@ -1,0 +1,168 @@
+package account
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/version"
+
+	"ncp_exporter/internal/config"
+	"ncp_exporter/ncpclient"
+)
+
+// Setup is an account before it is opened: where its APIs are, with which keys,
+// and what of it is to be watched. It is enough to probe it.
+type Setup struct {
+	Options
+	source    *source
+	apis      []API // that something is watched of
+	transport *http.Transport
+}
+
+// API is one of the APIs of an account.
+type API struct {
+	Name                 string // ncpclient.APICertificateManager or APIExternalAccess
+	BaseURL, Host        string
+	Proxy                string // the host of the proxy on the way; "" if there is none
+	URLFlag, ProfileFlag string
+	keys                 func() (ncpclient.Credentials, error) // the same each time
+}
+
+// ErrNothingToWatch says that the table has no row that is on.
+var ErrNothingToWatch = errors.New("there is nothing to watch: --collector.certificate-manager and --collector.external-access are both off")
+
+// Prepare finds out what is to be watched. It reads no keys and sends nothing to
+// NCP. Close ends what it began.
+func Prepare(ctx context.Context, options Options) (*Setup, error) {
+	from, err := newSource(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	s := &Setup{
+		Options:   options,
+		source:    from,
+		transport: ncpclient.NewTransport(options.Config.Limits.MaxConcurrency, proxyFromEnvironment),
+	}
+	err = cmp.Or(
+		s.addAPI(ncpclient.APICertificateManager, from.certificateManagerURL, options.Config.CertificateManager.Profile, "certificate-manager"),
+		s.addAPI(ncpclient.APIExternalAccess, from.externalAccessURL, options.Config.ExternalAccess.Profile, "external-access"),
+	)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// addAPI adds an API if something of it is watched.
+func (s *Setup) addAPI(name, base, profile, flag string) error {
+	if !slices.ContainsFunc(s.Watched(), func(w Watch) bool { return w.API == name }) {
+		return nil
+	}
+	u, err := ncpclient.ParseBaseURL(base)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	api := API{Name: name, BaseURL: base, Host: u.Host, URLFlag: "--ncp." + flag + ".url", ProfileFlag: "--ncp." + flag + ".profile"}
+	if proxy, err := s.transport.Proxy(&http.Request{Method: http.MethodGet, URL: u}); err == nil && proxy != nil {
+		api.Proxy = proxy.Host
+	}
+	api.keys = sync.OnceValues(func() (ncpclient.Credentials, error) { return s.source.keys(profile) })
+	s.apis = append(s.apis, api)
+	return nil
+}
+
+// Close ends what Prepare began.
+func (s *Setup) Close() {
+	s.transport.CloseIdleConnections()
+	s.source.close()
+}
+
+// clientConfig is what the client of an API is made from.
+func (s *Setup) clientConfig(api API, keys ncpclient.Credentials, observer ncpclient.Observer) ncpclient.Config {
+	limits := s.Config.Limits
+	return ncpclient.Config{
+		BaseURL:        api.BaseURL,
+		Credentials:    keys,
+		Transport:      s.transport,
+		Timeout:        limits.Timeout,
+		MaxConcurrency: limits.MaxConcurrency,
+		RateLimit:      limits.RateLimit,
+		MaxRetries:     limits.MaxRetries,
+		Observer:       observer,
+		UserAgent:      config.Program + "/" + version.Version,
+	}
+}
+
+// clients are those of the two APIs; nil for one that is not needed.
+type clients struct {
+	certificateManager *ncpclient.CertificateManager
+	externalAccess     *ncpclient.ExternalAccess
+}
+
+// connect makes the client of an API, and gives its rate limit in force.
+func (c *clients) connect(api string, cfg ncpclient.Config) (limit func() float64, err error) {
+	if api == ncpclient.APICertificateManager {
+		c.certificateManager, err = ncpclient.NewCertificateManager(cfg)
+		return c.certificateManager.RateLimit, err
+	}
+	c.externalAccess, err = ncpclient.NewExternalAccess(cfg)
+	return c.externalAccess.RateLimit, err
+}
+
+// findKeys looks for the keys of one API, whose own profile comes first.
+func findKeys(o Options, apiProfile string) (ncpclient.Credentials, error) {
+	keys := o.Config.Keys
+	ncloudProfile, _ := o.LookupEnv("NCLOUD_PROFILE")
+	sources := ncpclient.CredentialSources{
+		AccessKeyFile:   keys.AccessKeyFile,
+		SecretKeyFile:   keys.SecretKeyFile,
+		LookupEnv:       o.LookupEnv,
+		ProfileFile:     keys.CredentialsFile,
+		Profile:         cmp.Or(keys.Profile, ncloudProfile),
+		ProfileRequired: keys.CredentialsFile != "" || keys.Profile != "",
+		APIProfile:      apiProfile,
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		sources.ProfileFile = cmp.Or(sources.ProfileFile, filepath.Join(home, ".ncloud", "configure"))
+	}
+	if keys.ServerRole {
+		role, err := ncpclient.ServerRoleCredentials(keys.ServerRoleURL, time.Now)
+		if err != nil {
+			return nil, fmt.Errorf("--ncp.server-role.url: %w", err)
+		}
+		sources.ServerRole = role
+	}
+	found, err := ncpclient.FindCredentials(sources)
+	if errors.Is(err, ncpclient.ErrNoKeys) {
+		return nil, fmt.Errorf("%w: set NCLOUD_ACCESS_KEY_ID and NCLOUD_SECRET_ACCESS_KEY, or give --ncp.access-key-file and --ncp.secret-key-file, "+
+			"or a profile in %s, or --ncp.server-role; or look around with --demo", err, sources.ProfileFile)
+	}
+	return found, err
+}
+
+// ErrProxy says which setting is wrong, where a library would look for a host
+// that is called http.
+var ErrProxy = errors.New("the proxy's address (HTTPS_PROXY or HTTP_PROXY) cannot be read: it must be of the form http://host:port")
+
+func proxyFromEnvironment(req *http.Request) (*url.URL, error) {
+	return usableProxy(http.ProxyFromEnvironment(req))
+}
+
+func usableProxy(proxy *url.URL, err error) (*url.URL, error) {
+	// net/http puts http:// before an address that it cannot read and tries
+	// again; then the address's own scheme is the host.
+	if proxy != nil && (proxy.Host == "http:" || proxy.Host == "https:") {
+		return nil, ErrProxy
+	}
+	return proxy, err
+}

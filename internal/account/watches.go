@@ -1,0 +1,212 @@
+package account
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/common/model"
+
+	"ncp_exporter/collector"
+	"ncp_exporter/collector/subjects"
+	"ncp_exporter/ncpclient"
+)
+
+// Watch is a row of the table of what is watched: one collector.
+type Watch struct {
+	Name       string // of the collector
+	API        string // ncpclient.APICertificateManager or APIExternalAccess
+	What       string // is watched, in words
+	Note       string // what else the help of its flag says
+	Flag       string // that switches it on or off
+	Default    bool   // of the flag
+	PartOf     string // the collector without which it is off too
+	PerSubject bool   // each shard has its part; else it is for shard 0 alone
+	Calls      []Call
+	// unavailable says why it cannot be watched at this site; "" if it can. nil is
+	// everywhere.
+	unavailable func(*Setup) string
+	collector   func(*Account, clients) collector.Collector
+	// probe makes each of Calls once. A call that needs an id which an earlier
+	// one did not give is skipped.
+	probe func(context.Context, *prober)
+}
+
+// Call is an operation that a collector calls.
+type Call struct {
+	Operation ncpclient.Operation
+	Path      string // of the request, below the base URL
+	Needs     string // what the key must be, or be allowed to
+	Finding   string // the name in the report of --check
+	Probe     string // what --check asks for
+}
+
+// Table is what can be watched of an account. Flags, wiring, the series that are
+// there from the start, --check and the docs range over it.
+func Table() []Watch {
+	return []Watch{
+		{
+			Name: ncpclient.APICertificateManager, API: ncpclient.APICertificateManager,
+			What: "the changes of certificates in Certificate Manager",
+			Note: "Off on gov and fin, which do not have recentChanges, unless its URL is given.",
+			Flag: "collector.certificate-manager", Default: true,
+			Calls: []Call{{
+				Operation: ncpclient.OpRecentChanges, Path: "/certificate/recentChanges",
+				Needs:   "a key of the main account",
+				Finding: "certificate_manager", Probe: "the changes inside the look-back window",
+			}},
+			unavailable: withoutRecentChanges,
+			collector: func(a *Account, c clients) collector.Collector {
+				manager := a.Config.CertificateManager
+				return collector.NewCertificateManager(c.certificateManager, a.ledger, collector.CertificateManagerOptions{
+					Window:         manager.Window,
+					PerCertificate: manager.PerCertificate,
+					Now:            time.Now,
+				})
+			},
+			probe: probeRecentChanges,
+		},
+		{
+			Name: ncpclient.APIExternalAccess, API: ncpclient.APIExternalAccess,
+			What: "the logins of the subjects of External Access",
+			Flag: "collector.external-access", Default: true, PerSubject: true,
+			Calls: []Call{{
+				Operation: ncpclient.OpSubjects, Path: "/subjects",
+				Needs:   "the permission to view the list of subjects of External Access",
+				Finding: "external_access_subjects", Probe: "the first page; not asked if the subjects are named by flag",
+			}, {
+				Operation: ncpclient.OpCredentials, Path: "/subjects/{subjectId}/credentials",
+				Needs:   "the permission to view the credentials of a subject of External Access",
+				Finding: "external_access_credentials", Probe: "one row of one subject; of each subject that is named by flag",
+			}},
+			collector: func(a *Account, c clients) collector.Collector {
+				access := a.Config.ExternalAccess
+				logger := log.With(a.Logger, "collector", ncpclient.APIExternalAccess)
+				return collector.NewExternalAccess(subjects.NewWatcher(logger, c.externalAccess, a.ledger, subjects.Options{
+					IDs:         access.Subjects,
+					PageSize:    access.PageSize,
+					Concurrency: a.Config.Limits.MaxConcurrency,
+					Sweep:       access.SweepInterval,
+					LateArrival: access.LateArrival,
+					Shard:       subjects.NewShard(a.Shard.Number, a.Shard.Total),
+					Now:         time.Now,
+				}), a.ledger)
+			},
+			probe: probeSubjects,
+		},
+		{
+			Name: "certificate_inventory", API: ncpclient.APICertificateManager,
+			What: "when all certificates of Certificate Manager expire",
+			Note: "Its key needs the permission to list them; version 1 of the API is asked where version 2 cannot be.",
+			Flag: "collector.certificate-inventory",
+			Calls: []Call{{
+				Operation: ncpclient.OpCertificates, Path: "/certificate/certificates",
+				Needs:   "a key of the main account, or the permission to view the list of certificates of Certificate Manager (version 1 is asked then)",
+				Finding: "certificate_inventory", Probe: "the list",
+			}},
+			collector: func(_ *Account, c clients) collector.Collector {
+				return collector.NewCertificateInventory(c.certificateManager, time.Now)
+			},
+			probe: probeInventory,
+		},
+		{
+			Name: "external_access_trust_anchors", API: ncpclient.APIExternalAccess,
+			What: "when trust anchors and their CRLs expire",
+			Flag: "collector.external-access.trust-anchors", Default: true, PartOf: ncpclient.APIExternalAccess,
+			Calls: []Call{{
+				Operation: ncpclient.OpTrustAnchors, Path: "/trust-anchors",
+				Needs:   "the permission to view the list of trust anchors of External Access",
+				Finding: "external_access_trust_anchors", Probe: "the list",
+			}, {
+				Operation: ncpclient.OpCRLs, Path: "/trust-anchors/{trustAnchorId}/crls",
+				Needs:   "the permission to view the CRLs of a trust anchor of External Access",
+				Finding: "external_access_crls", Probe: "those of one trust anchor",
+			}},
+			collector: func(a *Account, c clients) collector.Collector {
+				return collector.NewTrustAnchors(c.externalAccess, a.Config.Limits.MaxConcurrency, time.Now)
+			},
+			probe: probeTrustAnchors,
+		},
+	}
+}
+
+// OffFlag is the flag that switches it off.
+func (w Watch) OffFlag() string { return "--no-" + w.Flag }
+
+// Off says why something is not watched; "" if it is.
+func (s *Setup) Off(w Watch) string {
+	switch flag := s.switchedOff(w); {
+	case flag != "":
+		return flag
+	case s.Shard.Number > 0 && !w.PerSubject:
+		return "shard 0 does it"
+	case w.unavailable != nil:
+		return w.unavailable(s)
+	default:
+		return ""
+	}
+}
+
+// switchedOff gives the flag that switches something off; "" if none does.
+func (s *Setup) switchedOff(w Watch) string {
+	for _, other := range Table() {
+		if (other.Name == w.PartOf || other.Name == w.Name) && !s.Config.Collectors[other.Name] {
+			return other.OffFlag()
+		}
+	}
+	return ""
+}
+
+// Watched are the rows of the table that are on.
+func (s *Setup) Watched() []Watch {
+	return slices.DeleteFunc(Table(), func(w Watch) bool { return s.Off(w) != "" })
+}
+
+func withoutRecentChanges(s *Setup) string {
+	if strings.HasSuffix(strings.TrimRight(s.source.certificateManagerURL, "/"), "/v1") {
+		return "this site has no recentChanges; give --ncp.certificate-manager.url if yours has"
+	}
+	return ""
+}
+
+func probeRecentChanges(ctx context.Context, p *prober) {
+	window := p.Config.CertificateManager.Window
+	p.ask(ctx, ncpclient.OpRecentChanges, func(ctx context.Context, c clients) (string, error) {
+		changes, err := c.certificateManager.RecentChanges(ctx, window)
+		return fmt.Sprintf("answers: %d rows of certificates that changed within %s", len(changes), model.Duration(window)), err
+	})
+}
+
+func probeInventory(ctx context.Context, p *prober) {
+	p.ask(ctx, ncpclient.OpCertificates, func(ctx context.Context, c clients) (string, error) {
+		list, err := c.certificateManager.Certificates(ctx, 100)
+		return fmt.Sprintf("answers: %d certificates", len(list.Rows)), err
+	})
+}
+
+func probeTrustAnchors(ctx context.Context, p *prober) {
+	var id string
+	list := p.ask(ctx, ncpclient.OpTrustAnchors, func(ctx context.Context, c clients) (string, error) {
+		anchors, err := c.externalAccess.TrustAnchors(ctx)
+		for _, anchor := range anchors {
+			id = cmp.Or(id, anchor.ID)
+		}
+		return fmt.Sprintf("answers: %d trust anchors", len(anchors)), err
+	})
+	if id == "" {
+		p.skip(ncpclient.OpCRLs, list, "trust anchor")
+		return
+	}
+	p.ask(ctx, ncpclient.OpCRLs, func(ctx context.Context, c clients) (string, error) {
+		crls, err := c.externalAccess.CRLs(ctx, id)
+		if errors.Is(err, ncpclient.ErrNotFound) { // one that has none may be told so
+			err = nil
+		}
+		return fmt.Sprintf("answers: %d CRLs of this trust anchor", len(crls)), err
+	})
+}

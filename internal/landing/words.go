@@ -1,0 +1,65 @@
+package landing
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// firstOf names the first of n things, of which names may lack some.
+func firstOf(names []string, n int) string {
+	const most = 3
+	names = slices.Clip(names[:min(most, len(names))])
+	if n > len(names) {
+		names = append(names, fmt.Sprintf("and %d more", n-len(names)))
+	}
+	return strings.Join(names, ", ")
+}
+
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return strconv.Itoa(n) + " " + thing + "s"
+}
+
+// moment is a time in words.
+type moment struct {
+	Known              bool
+	Ago, Text, Machine string
+}
+
+func momentOf(t, now time.Time) moment {
+	if t.IsZero() {
+		return moment{}
+	}
+	return moment{
+		Known:   true,
+		Ago:     ago(now.Sub(t)),
+		Text:    t.UTC().Format("2006-01-02 15:04:05 UTC"),
+		Machine: t.UTC().Format(time.RFC3339),
+	}
+}
+
+func ago(d time.Duration) string {
+	if d < time.Second {
+		return "now"
+	}
+	return inWords(d) + " ago"
+}
+
+func inWords(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	default:
+		return fmt.Sprintf("%d days", d/day)
+	}
+}
