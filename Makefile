@@ -115,7 +115,7 @@ JUDGED := Memory|Soak|CPU|Scrape|Latency|Sweep|QuietCalls|FirstRead|Commit|Store
 bench: ## benchmarks of what is promised, as a table with the limits
 	@go test -tags e2e -run '^$$' -bench '^Benchmark($(JUDGED))$$' -benchtime $(BENCHTIME) -timeout 10m \
 		./e2e/ ./collector/ ./collector/ledger/ >bench.txt 2>&1 || true
-	@go run ./internal/benchtable <bench.txt
+	@go run ./e2e/benchtable <bench.txt
 
 .PHONY: docs
 docs: ## write the tables of flags and metrics, and what --check says, from the code
