@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// runbooks begins every link to a runbook, as in the runbook_url of the alert
-// rules. Where it can be read is for those to say who serve it: they put its
-// address there instead.
+// runbooks begins every link to a runbook, as in the runbook_url of the alert rules.
+// Users replace it by the address of their copy.
 const runbooks = "docs/runbooks.md"
 
 // File is the name of the dashboard's file in dashboards/.
@@ -29,8 +28,8 @@ func (d *Dashboard) JSON() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// Read reads the dashboards of a directory, and wants nothing in them that this
-// package does not know.
+// Read reads the dashboards of a directory. A field that this package does not know
+// is an error.
 func Read(dir fs.FS) ([]*Dashboard, error) {
 	files, err := fs.Glob(dir, "*.json")
 	if err != nil {
@@ -52,8 +51,8 @@ func Read(dir fs.FS) ([]*Dashboard, error) {
 	return all, nil
 }
 
-// Queries are written with TARGET and SUBJECT in the place of what every
-// selector must have.
+// query fills in what every selector must have: queries are written with TARGET and
+// SUBJECT in its place.
 func query(expr string) string {
 	expr = strings.ReplaceAll(expr, "SUBJECT", `TARGET, subject_id=~"$subject"`)
 	return strings.ReplaceAll(expr, "TARGET", `job=~"$job", instance=~"$instance"`)
@@ -64,7 +63,7 @@ func datasource() Datasource { return Datasource{Type: "prometheus", UID: "${dat
 func number(v float64) *float64 { return &v }
 func count(n int) *int          { return &n }
 
-// dashboard is what all dashboards have in common.
+// dashboard makes a dashboard with what all of them have in common.
 func dashboard(uid, title, description string, other DashboardLink, panels ...Panel) *Dashboard {
 	d := &Dashboard{
 		UID: uid, Title: title, Description: description,
@@ -92,7 +91,7 @@ func dashboard(uid, title, description string, other DashboardLink, panels ...Pa
 			other,
 			{
 				Title: "Runbooks", Type: "link", Icon: "doc", URL: "${runbooks}", TargetBlank: true, Tags: []string{},
-				Tooltip: "What each alert means and what to do",
+				Tooltip: "What each alert means, and what to do",
 			},
 		},
 		Templating: Templating{List: variables()},
@@ -111,8 +110,8 @@ func toDashboard(uid, title, tooltip string) DashboardLink {
 
 func variables() []Variable {
 	ds := datasource()
-	// Without a value for All, Grafana puts in all values that there are: up and
-	// process_* are then those of this exporter alone.
+	// Without a value for All, Grafana fills in all values of the list: so up and
+	// process_* are those of ncp_exporter alone.
 	list := func(name, label, description, expr string) Variable {
 		return Variable{
 			Name: name, Label: label, Description: description, Type: "query", Datasource: &ds,
@@ -121,17 +120,17 @@ func variables() []Variable {
 		}
 	}
 	names := `query_result(max by (subject_id, x509_subject) (ncp_external_access_subject_info{` + query("TARGET") + `}))`
-	subject := list("subject", "Subject", "External Access subjects, by the X.509 name that NCP knows them by.", names)
+	subject := list("subject", "Subject", "Subjects of External Access, by their X.509 name.", names)
 	subject.Query = VariableQuery{Query: names, RefID: "variable", QryType: 3}
-	// The name is shown, the id is used; a subject without a name shows its id.
+	// It shows the name and uses the id. A subject without a name shows its id.
 	subject.Regex = `/subject_id="(?<value>[^"]+)"(?:,\s*x509_subject="(?<text>[\s\S]*?)")?\}/`
 	subject.AllValue = ".*"
 	return []Variable{
 		{
-			Name: "datasource", Label: "Data source", Description: "The Prometheus that scrapes the exporters.",
+			Name: "datasource", Label: "Data source", Description: "The Prometheus server that scrapes the exporters.",
 			Type: "datasource", Query: "prometheus", Refresh: 1,
 		},
-		list("job", "Job", "Scrape jobs in which ncp_exporter is found.", `label_values(ncp_exporter_build_info, job)`),
+		list("job", "Job", "Scrape jobs with an ncp_exporter.", `label_values(ncp_exporter_build_info, job)`),
 		list("instance", "Instance", "Exporters of these jobs.", `label_values(ncp_exporter_build_info{job=~"$job"}, instance)`),
 		subject,
 		{
@@ -211,8 +210,8 @@ func shown(triples ...string) []Mapping {
 	return []Mapping{m}
 }
 
-// stat shows one number, or one word for it. What is not known must not have the
-// colour of what is well.
+// stat shows one number, or one word for it. A value that is unknown must not have the
+// colour of a good one.
 func stat(title, description string, pos GridPos, expr string, f Field) Panel {
 	f.Color = &Color{Mode: "thresholds"}
 	if f.NoValue != "" {
@@ -277,8 +276,8 @@ func colored() Property {
 	return prop("custom.cellOptions", map[string]any{"type": "color-text"})
 }
 
-// table shows columns in this order; what no column names is left out. Answers
-// to more than one query are joined by the field joinBy.
+// table shows these columns in this order, and no others. The answers to several
+// queries are joined by the field joinBy.
 func table(title, description string, pos GridPos, none, joinBy string, columns []column, sortBy []any, targets ...Target) Panel {
 	p := panel("table", title, description, pos, targets, Field{
 		NoValue: none, Unit: "string",
@@ -292,7 +291,7 @@ func table(title, description string, pos GridPos, none, joinBy string, columns 
 		IndexByName   map[string]int    `json:"indexByName"`
 		RenameByName  map[string]string `json:"renameByName"`
 	}{map[string]bool{"Time": true, "__name__": true, "job": true}, map[string]bool{}, make(map[string]int), make(map[string]string)}
-	// A cell without a value shows a dash, not what the table says if it is empty.
+	// A cell without a value shows a dash, not the text for an empty table.
 	p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, Override{Matcher{"byRegexp", "/.*/"}, []Property{prop("noValue", "–")}})
 	for i, c := range columns {
 		organize.IndexByName[c.from] = i
@@ -320,13 +319,13 @@ func sorted(title string, descending bool) any {
 	return map[string]any{"displayName": title, "desc": descending}
 }
 
-// override adds an exception for the fields of this name.
+// override adds settings for the fields of this name.
 func (p Panel) override(name string, properties ...Property) Panel {
 	p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, Override{Matcher{"byName", name}, properties})
 	return p
 }
 
-// overrideQuery adds an exception for what the query refID answers.
+// overrideQuery adds settings for the answer to the query refID.
 func (p Panel) overrideQuery(refID string, properties ...Property) Panel {
 	p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, Override{Matcher{"byFrameRefID", refID}, properties})
 	return p

@@ -13,27 +13,26 @@ const (
 	certificateStatus  = `ncp_certificate_manager_certificate_status`
 	changedCertificate = `ncp_certificate_manager_recently_changed_certificates`
 
-	// The newest failure in the range. A fact that does not age, so it holds
-	// over scrapes in which it could not be read; a new subject's first failure,
-	// which no increase() sees, is among them.
+	// The newest failure in the range. It stays true in scrapes that could not read it,
+	// and it includes the first failure of a new subject, which no increase() sees.
 	failing = `max by (subject_id) (max_over_time(` + lastAuthentication + `{SUBJECT, result="failure"}[$__range])) > time() - $__range_s`
 
-	// One name for each subject, with what could not be read in the last hour.
+	// One name for each subject, also if the list could not be read for up to an hour.
 	names = `topk by (subject_id) (1, max by (subject_id, x509_subject) (last_over_time(ncp_external_access_subject_info{SUBJECT}[1h])))`
 
-	// Each exporter's own ratio, of which the worst counts. 0 / 0 is left out.
+	// Each exporter's own ratio, and the worst of them. 0 / 0 is left out.
 	failureShare = `max by (subject_id) (increase(` + authentications + `{SUBJECT, result="failure"}[$__range])` +
 		` / ignoring (result) sum without (result) (increase(` + authentications + `{SUBJECT}[$__range]))) >= 0`
 
-	// Nothing watched is 0 wrong; nothing read is unknown.
+	// If no subject is watched, the value is 0; if nothing was read, it is unknown.
 	zeroIfWatched = ` or 0 * max(ncp_external_access_subjects{TARGET})`
 
 	unknown = "unknown"
 )
 
-// runsOut is when each thing runs out that does, by its kind, its name and its id.
-// Nobody logs in with the certificates of a trust anchor that is not enabled.
-func runsOut() string {
+// expiries is when each certificate and trust anchor expires, by kind, name and id.
+// Disabled trust anchors are left out: nobody can log in with their certificates.
+func expiries() string {
 	kind := func(kind, id, name, expr string) string {
 		return `label_replace(label_replace(label_replace(` + expr +
 			`, "kind", "` + kind + `", "", ""), "id", "$1", "` + id + `", "(.+)"), "what", "$1", "` + name + `", "(.+)")`
@@ -48,7 +47,7 @@ func runsOut() string {
 				` unless on (trust_anchor_id) max by (trust_anchor_id) (ncp_external_access_trust_anchor_enabled{TARGET}) == 0)`) + `)`
 }
 
-// ofFailing restricts what is asked to the subjects that fail.
+// ofFailing restricts a query to the subjects that fail.
 func ofFailing(expr string) string { return expr + ` and on (subject_id) (` + failing + `)` }
 
 // named gives each subject its X.509 name, or its id if it has none.
@@ -71,37 +70,37 @@ func statuses() []Mapping {
 	)
 }
 
-// oncall is the dashboard of those who are on call. Jobs are accounts, as for
-// the rules: what exporters of one job say is one thing, what jobs say adds up.
+// oncall is the dashboard for people on call. A job is an account, as in the rules: the
+// exporters of one job see the same numbers, and the numbers of several jobs add up.
 func oncall() *Dashboard {
 	p := []Panel{
-		stat("Alerts firing", "Alerts of the exporter's rules that fire now; the table below says which. 0 too if Prometheus has no such rules.",
+		stat("Alerts firing", "Alerts of the exporter's rules that fire now; the table below lists them. Also 0 if Prometheus does not have these rules.",
 			at(0, 0, 3, 4), `count(ALERTS{alertname=~"NCP.*", alertstate="firing"}) or vector(0)`,
 			Field{Unit: "none", Thresholds: steps("green", 1.0, "red")}),
-		stat("Certs timed out", "Certificates in the look-back window whose validation timed out. They need a new order: nothing happens by itself.",
+		stat("Certs timed out", "Certificates in the look-back window whose validation timed out. Nothing happens by itself: they need a new order.",
 			at(3, 0, 3, 4), `sum(max by (job) (`+changedCertificate+`{TARGET, status="validation_timed_out"}))`,
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "red")}),
-		stat("Certs ongoing", "Certificates in the look-back window that wait for their validation. Normal for a while; the table below says since when.",
+		stat("Certs ongoing", "Certificates in the look-back window whose validation is ongoing. That is normal for a while; the table below shows since when.",
 			at(6, 0, 3, 4), `sum(max by (job) (`+changedCertificate+`{TARGET, status="ongoing"}))`,
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "blue")}),
 		stat("Subjects failing", "Subjects that failed to log in at least once in the range of this dashboard.",
 			at(9, 0, 3, 4), `count(`+failing+`)`+zeroIfWatched,
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "orange")}),
-		stat("Failed logins", "Failed logins in the range of this dashboard, of all subjects together.",
+		stat("Failed logins", "Failed logins of all subjects in the range of this dashboard.",
 			at(12, 0, 3, 4), `round(sum(max by (subject_id) (increase(`+authentications+`{SUBJECT, result="failure"}[$__range]))))`+zeroIfWatched,
 			Field{Unit: "short", NoValue: unknown, Thresholds: steps("green", 1.0, "orange")}),
-		stat("Worst share", "The largest share of failed logins that a single subject has in the range of this dashboard.",
+		stat("Worst share", "The largest share of failed logins of a single subject in the range of this dashboard.",
 			at(15, 0, 3, 4), `max(`+failureShare+`)`+zeroIfWatched,
 			Field{Unit: "percentunit", Decimals: count(0), NoValue: unknown, Thresholds: steps("green", 0.05, "orange", 0.5, "red")}),
-		stat("Collectors", "Whether all that had to be read from NCP was read in the last scrape, by at least one exporter. If not, what this dashboard shows may be old or missing.",
+		stat("Collectors", "Whether at least one exporter read everything from NCP in the last scrape. If not, numbers on this dashboard may be old or missing.",
 			at(18, 0, 3, 4), `min(max by (collector) (ncp_scrape_collector_success{TARGET}))`,
 			Field{Unit: "none", NoValue: "not scraped", Mappings: shown("1", "all read", "green", "0", "failing", "red"), Thresholds: steps("red", 1.0, "green")}),
-		stat("Oldest numbers", "How long ago the subject that waits longest was read whole.",
+		stat("Oldest numbers", "How long ago the history of the longest waiting subject was read whole.",
 			at(21, 0, 3, 4), `max(time() - max by (subject_id) (ncp_external_access_subject_refresh_timestamp_seconds{SUBJECT}))`+zeroIfWatched,
 			Field{Unit: "s", Decimals: count(0), NoValue: unknown, Thresholds: steps("green", 300.0, "orange", 900.0, "red")}),
 
-		table("Certificates not validated", "Every certificate in the look-back window whose validation is ongoing, timed out or in an unknown state, and since when it is seen so "+
-			"(at most since the beginning of the range). Empty too with --no-collector.certificate-manager.per-certificate.",
+		table("Certificates not validated", "Every certificate in the look-back window whose validation is ongoing, timed out or in an unknown state, and how long it has been so "+
+			"(at most since the start of the range). Also empty with --no-collector.certificate-manager.per-certificate.",
 			at(0, 4, 7, 8), "No validation is ongoing or timed out, as far as NCP could be read", "",
 			[]column{
 				{from: "status", title: "Status", width: 100, properties: []Property{prop("mappings", statuses()), colored()}},
@@ -113,7 +112,7 @@ func oncall() *Dashboard {
 			rows(`min by (order_id, certificate_id, status) (min_over_time(timestamp(`+certificateStatus+`{TARGET, status!="normal"})[$__range:$__interval])) * 1000`+
 				` and on (order_id, certificate_id, status) `+certificateStatus+`{TARGET, status!="normal"}`),
 		),
-		table("Who fails to log in", "Every subject with a failed login in the range of this dashboard: how often, what share of its logins, since when, and when it last got in.",
+		table("Who fails to log in", "Every subject with a failed login in the range of this dashboard: number and share of its failures, first and last failure, and last success.",
 			at(7, 4, 17, 8), "Nobody failed to log in, as far as NCP could be read", "subject_id",
 			[]column{
 				{from: "x509_subject", title: "Subject"},
@@ -131,7 +130,7 @@ func oncall() *Dashboard {
 			},
 			[]any{sorted("Failures", true), sorted("Share", true)},
 			rows(`(`+failing+`) * 1000`),
-			// There was one at least, though a counter that begins with it shows no rise.
+			// At least one: a counter that begins with a failure shows no increase.
 			rows(ofFailing(`clamp_min(round(max by (subject_id) (increase(`+authentications+`{SUBJECT, result="failure"}[$__range]))), 1)`)),
 			rows(ofFailing(`(`+failureShare+`)`)),
 			rows(ofFailing(`min by (subject_id) (min_over_time((`+lastAuthentication+`{SUBJECT, result="failure"} > ${__from} / 1000)[$__range:$__interval])) * 1000`)),
@@ -141,8 +140,8 @@ func oncall() *Dashboard {
 
 		alerts(at(0, 12, 24, 7)),
 
-		table("What expires next", "Certificates of Certificate Manager (with --collector.certificate-inventory), the certificate that each subject showed last, and enabled trust anchors, by the time that they have left.",
-			at(0, 19, 24, 8), "Nothing is known that runs out, as far as NCP could be read", "",
+		table("What expires next", "Certificates of Certificate Manager (with --collector.certificate-inventory), the certificate that each subject presented last, and enabled trust anchors, by the time that is left.",
+			at(0, 19, 24, 8), "Nothing is known to expire, as far as NCP could be read", "",
 			[]column{
 				{from: "Value", title: "Left", width: 130, properties: []Property{
 					prop("unit", "s"), prop("decimals", 0), prop("thresholds", steps("red", 604800.0, "orange", 2592000.0, "green")), colored(),
@@ -152,10 +151,10 @@ func oncall() *Dashboard {
 				{from: "id", title: "Id", width: 310},
 			},
 			[]any{sorted("Left", false)},
-			rows(runsOut()+` - time()`),
+			rows(expiries()+` - time()`),
 		),
 
-		graph("Certificates by status", "Certificates in the look-back window by the status of their validation. A certificate that leaves the window has not changed for its length; it is not gone.",
+		graph("Certificates by status", "Certificates in the look-back window by the status of their validation. A certificate leaves the window when it has not changed for that time; it still exists.",
 			at(0, 27, 9, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: stacked("line")},
 			series(`sum by (status) (max by (job, status) (`+changedCertificate+`{TARGET}))`, "{{status}}"),
 		).override("validation_timed_out", fixed("red"), prop("displayName", "timed out")).
@@ -167,7 +166,7 @@ func oncall() *Dashboard {
 			series(named(`(60 * max by (subject_id) (rate(`+authentications+`{SUBJECT, result="failure"}[$__rate_interval])) > 0)`), "{{x509_subject}}"),
 		).legend("max"),
 
-		table("All subjects", "Every subject that is watched: when it last got in and last failed, how often it logs in, and how fresh its numbers are.",
+		table("All subjects", "Every watched subject: last success, last failure, number of logins, and how fresh its numbers are.",
 			at(0, 35, 24, 9), "No subject is watched, as far as NCP could be read", "subject_id",
 			[]column{
 				{from: "x509_subject", title: "Subject"},
@@ -199,14 +198,14 @@ func oncall() *Dashboard {
 		),
 	}
 	return dashboard(oncallUID, "NCP / On call",
-		"What is wrong now: which certificate, which subject, since when.",
+		"What is wrong now: which certificate and which subject, since when.",
 		toDashboard(exporterUID, "Exporter and API budget", "Can these numbers be trusted?"), p...)
 }
 
-// alerts is the table of the alerts that fire, or are about to. Rules put other
-// labels on their alerts, so this one is not asked for by job or instance.
+// alerts is the table of alerts that fire or are pending. Not all alerts have the labels
+// job and instance, so the query does not select by them.
 func alerts(pos GridPos) Panel {
-	return table("Alerts", "Alerts of the exporter's rules that fire or are pending, what they are about, and since when. The name leads to the runbook.",
+	return table("Alerts", "Alerts of the exporter's rules that fire or are pending, their labels, and since when. The name links to the runbook.",
 		pos, "No alert is firing or pending", "",
 		[]column{
 			{from: "alertname", title: "Alert", width: 290, properties: []Property{prop("links", runbook("${__value.text}"))}},
@@ -230,13 +229,13 @@ func alerts(pos GridPos) Panel {
 			{from: "instance", title: "Instance", width: 180},
 		},
 		[]any{sorted("State", false), sorted("Severity", false), sorted("Since", false)},
-		// Severities are numbered, as by their names info would come before warning.
+		// Severities are numbered: sorted by name, info would come before warning.
 		rows(numbered(`ALERTS{alertname=~"NCP.*"} * ignoring (alertstate) group_left () ALERTS_FOR_STATE{alertname=~"NCP.*"} * 1000`,
 			"severity", "critical", "warning", "info")),
 	)
 }
 
-// numbered puts numbers for the values of a label, so that they sort in this order.
+// numbered replaces the values of a label by numbers, so that they sort in this order.
 func numbered(expr, label string, values ...string) string {
 	for i, value := range values {
 		expr = fmt.Sprintf("label_replace(%s, %q, \"%d\", %q, %q)", expr, label, i+1, label, value)
