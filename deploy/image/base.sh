@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a stand-in for the base image of the Dockerfile's first stage of this
-# machine's Go, for where no registry can be reached: deploy/image/base.sh NAME
+# Makes a replacement for the base image of the Dockerfile's first stage from this
+# machine's Go, for places without a registry: deploy/image/base.sh NAME
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . deploy/image/lib.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the image without a container engine, and asks no registry of images for
-# anything: deploy/image/build.sh NAME [build arguments]
+# Builds the image without a container engine and without an image registry:
+# deploy/image/build.sh NAME [build arguments]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . deploy/image/lib.sh

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# For the scripts here: a container engine that needs no daemon, no bridge and no
-# control over the machine.
+# For the scripts here: a container engine that needs no daemon, no network bridge and
+# no privileges over the machine.
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 
 tools() {

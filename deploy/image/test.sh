@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Builds the image and runs it as README.md says, in a network of its own: with a
-# read-only root, no capabilities and 64 MB, scraped from outside.
+# Builds the image and runs it as README.md says: with a read-only root, no capabilities
+# and 64 MB, in a network namespace of its own. Scrapes it from outside.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . deploy/image/lib.sh
 tools
 if [ "${1:-}" != inside ]; then
   go mod download
-  # Nothing is reached from here on but this script, and no port is taken.
+  # From here on only this script can be reached, and no port of the machine is taken.
   exec unshare --net --mount -- "$0" inside
 fi
 ip link set lo up
@@ -33,7 +33,7 @@ expect() { # WHAT WANT GOT
   [ "$2" = "$3" ] || fail "$1 is $3, want $2"
 }
 
-# docker, as the README calls it.
+# Does what README.md asks docker for.
 docker() {
   local verb=$1 arguments=()
   shift
@@ -59,7 +59,7 @@ docker() {
   esac
 }
 
-# curl, which waits until somebody listens.
+# curl that waits until the port is open.
 curl() { command curl --silent --show-error --fail --retry 20 --retry-delay 1 --retry-connrefused --max-time 60 "$@"; }
 
 printf 'NCLOUD_ACCESS_KEY_ID=key\nNCLOUD_SECRET_ACCESS_KEY=secret\n' >"$work/keys.env"
@@ -92,7 +92,7 @@ expect "the label of the revision" 0123456 "$(inspect '{{index .Labels "org.open
 expect "the label of the license" Apache-2.0 "$(inspect '{{index .Labels "org.opencontainers.image.licenses"}}')"
 expect "the user of the image" 65532:65532 "$(inspect '{{.Config.User}}')"
 
-# Without an account, on a clean image: the certificates are there, a shell is not.
+# Without an account, on a clean image: it has CA certificates, and no shell.
 container run --detach --name "$name-demo" --network host --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
   --read-only --cap-drop=all --security-opt=no-new-privileges --memory=64m "$image" --demo >/dev/null
 curl http://localhost:10420/metrics >"$work/metrics"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs after a package was installed (deb: configure; rpm: the number of versions).
-# It starts nothing that has not been started: the keys are not there yet.
+# It only restarts a service that runs: after a first install there are no keys yet.
 set -e
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs after a package was removed. The ledger and the keys stay.
+# Runs after a package was removed. It keeps the ledger and the keys.
 set -e
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload
