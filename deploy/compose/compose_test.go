@@ -1,5 +1,5 @@
-// Package compose holds what `docker compose up` starts against itself: no test can
-// start it, but that what each part expects of the others is there can be seen.
+// Package compose checks what `docker compose up` starts. No test can start it, but a
+// test can see that each part finds what it expects of the others.
 package compose
 
 import (
@@ -59,7 +59,7 @@ func theProject(t *testing.T) project {
 	return p
 }
 
-// ports are those that the programs listen on if nobody tells them another.
+// ports are the default ports of the programs.
 func ports() map[string]string {
 	return map[string]string{"exporter": "10420", "prometheus": "9090", "alertmanager": "9093", "grafana": "3000"}
 }
@@ -162,7 +162,7 @@ func TestServices(t *testing.T) {
 	}
 }
 
-// TestMounts wants what is mounted to be there, and to be read only.
+// TestMounts checks that whatever is mounted exists, and is mounted read-only.
 func TestMounts(t *testing.T) {
 	p := theProject(t)
 	var used []string
@@ -185,7 +185,7 @@ func TestMounts(t *testing.T) {
 	}
 }
 
-// address wants host:port to be a service and the port that it listens on.
+// address checks that host:port is a service and a port that it listens on.
 func (p project) address(t *testing.T, hostport, name string) {
 	t.Helper()
 	if hostport != name+":"+ports()[name] {

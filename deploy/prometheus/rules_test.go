@@ -149,9 +149,9 @@ var all = flag.Bool("all", false, "also try mutants that may well survive, and t
 // seconds are 0 or longer than 1, but for two logins within two seconds.
 const equivalent = "ended10m[1d]) > bool 0 -> 1"
 
-// TestMutants breaks each rule, one place after the other, and wants the tests
-// of the rules to notice. All mutants of a rule are tried at once, each under a name
-// of its own beside the others, so that what they have in common is evaluated once.
+// TestMutants breaks each rule in one place after the other, and fails if no test of the
+// rules notices. All mutants of a rule are tried at once, each under its own name, so
+// that the rules that they share are evaluated only once.
 func TestMutants(t *testing.T) {
 	t.Parallel()
 	rules, files, dir := readRules(t), readTests(t), t.TempDir()
@@ -168,7 +168,7 @@ func TestMutants(t *testing.T) {
 			b := &batch{
 				dir: filepath.Join(dir, fmt.Sprint(g, "-", r)), rules: rules, names: names,
 				tests: about(files, names, group.Name),
-				// That a mutant fails tells nothing if the rule does.
+				// The unbroken rule must pass, or a mutant that fails proves nothing.
 				mutants: map[int]mutant{unbroken: {what: "as it is", name: rule.name(), rule: &rule}},
 			}
 			for _, m := range mutants(rule, group.Interval != "") {
@@ -232,8 +232,8 @@ type batch struct {
 // unbroken is the number of the rule as it is.
 const unbroken = 0
 
-// run tells which mutants no test notices. The dear tests are for those that the
-// cheap ones have left.
+// run says which mutants no test notices. The slow tests see only the mutants that the
+// fast ones did not notice.
 func (b *batch) run(t *testing.T) (survivors []string, err error) {
 	t.Helper()
 	slices.SortFunc(b.tests, func(x, y unitTests) int { return cmp.Compare(x.evaluations(t), y.evaluations(t)) })
@@ -422,8 +422,8 @@ func (b *batch) promtool(t *testing.T, file unitTests) (said string, err error) 
 	return promtool(t, "test", "rules", filepath.Join(b.dir, testsDir, file.name))
 }
 
-// about are the tests of the named rules, and those of the group that no alert is
-// there. The group that a file tests is the last that it names.
+// about gives the tests of the named rules, and the tests of the group that expect no
+// alert. A file tests the group that it names last.
 func about(files []unitTests, names []string, group string) []unitTests {
 	var result []unitTests
 	for _, file := range files {

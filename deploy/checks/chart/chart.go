@@ -208,7 +208,7 @@ func Drift(root string) ([]string, error) {
 	return drift, nil
 }
 
-// Write makes all files anew.
+// Write writes all files.
 func Write(root string) error {
 	made, err := Made(root)
 	if err != nil {
