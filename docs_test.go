@@ -203,7 +203,7 @@ func TestSymptomsAreReal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(readme), "\n## When something is wrong\n")
+	_, section, _ := strings.Cut(string(readme), "\n## Troubleshooting\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	var printed strings.Builder
 	for _, reason := range ncpclient.Reasons() {
