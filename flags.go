@@ -36,65 +36,65 @@ func flags(app *kingpin.Application, env lookupEnv) *config.Config {
 		defaultSite = v
 	}
 	valued(app, "ncp.site", defaultSite, site, &target.Site,
-		"NCP site, which picks the base URLs of the APIs: public, gov or fin. Default: $NCLOUD_SITE, else public.")
+		"NCP site: public, gov or fin. It decides the base URLs of the APIs. Default: $NCLOUD_SITE, else public.")
 	valued(app, "ncp.certificate-manager.url", "", rules.BaseURL, &target.CertificateManager.URL,
-		"Base URL of Certificate Manager including the version (2; the inventory takes 1 too). Default: by site.").PlaceHolder("URL")
+		"Base URL of Certificate Manager, including the version: 2, or 1 for the inventory only. Default: by site.").PlaceHolder("URL")
 	valued(app, "ncp.external-access.url", "", rules.BaseURL, &target.ExternalAccess.URL,
-		"Base URL of External Access including the version. Default: by site.").PlaceHolder("URL")
+		"Base URL of External Access, including the version. Default: by site.").PlaceHolder("URL")
 
 	keys := &target.Keys
-	app.Flag("ncp.credentials-file", "File with the keys by profile, as NCP's own tools write it, used when the environment has no keys. Read again when it changes and after a 401. Default: ~/.ncloud/configure.").
+	app.Flag("ncp.credentials-file", "File with keys by profile, in the format of NCP's own tools. Used if neither key files nor the environment give keys. Read again when it changes and after a 401. Default: ~/.ncloud/configure.").
 		PlaceHolder("FILE").StringVar(&keys.CredentialsFile)
 	app.Flag("ncp.profile", "Profile of the credentials file. Default: $NCLOUD_PROFILE, else DEFAULT.").
 		PlaceHolder("NAME").StringVar(&keys.Profile)
-	app.Flag("ncp.certificate-manager.profile", "Profile for Certificate Manager, which wants the key of a main account. Comes before all other keys.").
+	app.Flag("ncp.certificate-manager.profile", "Profile for Certificate Manager, which needs the key of a main account. It wins over all other keys.").
 		PlaceHolder("NAME").StringVar(&target.CertificateManager.Profile)
-	app.Flag("ncp.external-access.profile", "Profile for External Access. Comes before all other keys.").
+	app.Flag("ncp.external-access.profile", "Profile for External Access. It wins over all other keys.").
 		PlaceHolder("NAME").StringVar(&target.ExternalAccess.Profile)
-	app.Flag("ncp.access-key-file", "File with nothing but the access key, as Kubernetes mounts secrets. Comes before the environment. Read again when it changes and after a 401.").
+	app.Flag("ncp.access-key-file", "File with only the access key, as Kubernetes mounts secrets. It wins over the environment. Read again when it changes and after a 401.").
 		PlaceHolder("FILE").StringVar(&keys.AccessKeyFile)
-	app.Flag("ncp.secret-key-file", "File with nothing but the secret key. Goes with --ncp.access-key-file.").
+	app.Flag("ncp.secret-key-file", "File with only the secret key. Needed with --ncp.access-key-file.").
 		PlaceHolder("FILE").StringVar(&keys.SecretKeyFile)
-	app.Flag("ncp.server-role", "Take the keys of this NCP server's role from its metadata service if there are no others.").
+	app.Flag("ncp.server-role", "If there are no other keys, use those of the role of this NCP server, from its metadata service.").
 		BoolVar(&keys.ServerRole)
 	app.Flag("ncp.server-role.url", "Address of the metadata service.").
 		Default(ncpclient.MetadataURL).StringVar(&keys.ServerRoleURL)
 
 	limits := &target.Limits
 	valued(app, "ncp.timeout", "5s", rules.RequestTimeout, &limits.Timeout,
-		"Time for one HTTP request to NCP.")
+		"Deadline of one HTTP request to NCP.")
 	valued(app, "ncp.max-concurrency", "10", rules.MaxConcurrency, &limits.MaxConcurrency,
-		"HTTP requests in flight, per API.")
+		"HTTP requests in flight at the same time, for each API.")
 	valued(app, "ncp.rate-limit", "50", rules.RateLimit, &limits.RateLimit,
-		"HTTP requests a second, per API, retries counted, with bursts of --ncp.max-concurrency; 0 = no limit.")
+		"HTTP requests a second, for each API. Retries count. Bursts of --ncp.max-concurrency requests are possible. 0 = no limit.")
 	valued(app, "ncp.max-retries", "3", rules.MaxRetries, &limits.MaxRetries,
-		"How often a request is sent again after a 429, a 5xx or a broken connection; once at most after a timeout.")
+		"How often a request is sent again after a 429, a 5xx or a broken connection; after a timeout at most once.")
 
 	collectorFlags(app, target, rules)
 
 	valued(app, "shard", "0", rules.ShardNumber, &c.Shard.Number,
-		"Which of the shards this exporter is, from 0: it takes the subjects whose hash falls on it; shard 0 also takes all that is not of a subject: Certificate Manager, the inventory and the trust anchors. A name that ends in -N, such as the pod's of a StatefulSet, is shard N.")
+		"Number of this shard, from 0. It watches the subjects whose hash falls on it. Shard 0 also watches what belongs to no subject: Certificate Manager, the inventory and the trust anchors. A name that ends in -N, such as that of a pod of a StatefulSet, means shard N.")
 	valued(app, "total-shards", "1", rules.TotalShards, &c.Shard.Total,
 		"How many exporters share the subjects.")
 
 	valued(app, "scrape.timeout", "10s", rules.ScrapeTimeout, &c.Scrape.Timeout,
-		"Deadline of a scrape that sends no X-Prometheus-Scrape-Timeout-Seconds.")
+		"Deadline of a scrape without the header X-Prometheus-Scrape-Timeout-Seconds.")
 	valued(app, "scrape.timeout-offset", "500ms", rules.TimeoutOffset, &c.Scrape.TimeoutOffset,
-		"Taken off X-Prometheus-Scrape-Timeout-Seconds.")
+		"Subtracted from X-Prometheus-Scrape-Timeout-Seconds, so that the answer comes before Prometheus gives up.")
 	valued(app, "scrape.max-age", "0s", rules.MaxAge, &target.MaxAge,
-		"Answer from what an earlier scrape asked if that is not older than this, so that several Prometheus servers share one API budget; 0s = every scrape asks NCP.")
+		"Answer a scrape with the data of an earlier one that is younger than this, so that several Prometheus servers share the calls to NCP. 0s = every scrape asks NCP.")
 
-	app.Flag("state.file", "The ledger: what was counted, kept over restarts; --state.file= (empty) = memory only. A path that is given and cannot be used stops the start; the default one that cannot be used is a warning and memory only.").
+	app.Flag("state.file", "File of the ledger, which keeps what was counted, so that counters go on after a restart. Empty (--state.file=) = in memory only. If you give a path that cannot be used, the exporter does not start. If the default path cannot be used, it warns and counts in memory.").
 		Default(config.DefaultStateFile).SetValue((*stateFile)(&target.StateFile))
 
-	app.Flag("demo", "Run against a simulated NCP inside this process: no account and no keys needed.").
+	app.Flag("demo", "Watch a simulated NCP inside this process. Needs no account and no keys.").
 		BoolVar(&target.Demo)
-	app.Flag("check", "Do not serve, but ask NCP once for each thing that is watched, look at the ledger and the other settings, and say what works and what to do about the rest. The exit code is 0 if all that will be watched works, else 1. Goes with all other flags, --demo too.").
+	app.Flag("check", "Do not serve. Ask NCP once for each thing that is watched, look at the ledger and the other settings, and say what works and what to do about the rest. The exit code is 0 if everything that will be watched works, else 1. Use it with any other flags, also --demo.").
 		BoolVar(&c.Check.Run)
 	valued(app, "format", config.FormatText, rules.CheckFormat, &c.Check.Format,
-		"The form of the report of --check: text, or json for machines. Goes with --check.")
+		"Format of the report of --check: text, or json for machines. Only with --check.")
 	valued(app, "log.level", "info", rules.LogLevel, &c.Log.Level,
-		"Only log messages of this level or above: debug, info, warn or error.")
+		"Log only messages of this level or above: debug, info, warn or error.")
 	valued(app, "log.format", "logfmt", rules.LogFormat, &c.Log.Format,
 		"Format of log messages: logfmt or json.")
 	return c
@@ -114,21 +114,21 @@ func collectorFlags(app *kingpin.Application, target *config.Account, rules conf
 
 	manager := &target.CertificateManager
 	valued(app, "collector.certificate-manager.window", "24h", rules.Window, &manager.Window,
-		"How far back recentChanges looks.")
-	app.Flag("collector.certificate-manager.per-certificate", "One series for each changed certificate.").
+		"Look-back window: how far back to ask for changes of certificates (recentChanges).")
+	app.Flag("collector.certificate-manager.per-certificate", "Have one series for each certificate that changed.").
 		Default("true").BoolVar(&manager.PerCertificate)
 
 	access := &target.ExternalAccess
-	app.Flag("collector.external-access.subject", "Watch this subject only. Repeatable (in the environment: one a line). Default: all that NCP lists.").
+	app.Flag("collector.external-access.subject", "Watch only this subject. Repeatable (in the environment: one on each line). Default: all that NCP lists.").
 		PlaceHolder("ID").StringsVar(&access.Subjects)
 	valued(app, "collector.external-access.page-size", "100", rules.PageSize, &access.PageSize,
-		"Rows a page to ask for. A server that refuses it gets 20.")
+		"Rows to ask for on each page. If NCP refuses this size, 20 is used.")
 	valued(app, "collector.external-access.initial-history", config.InitialHistoryCount, rules.InitialHistory, &access.InitialHistory,
-		"count: counters start with what the history holds at the first read; skip: they start at 0.")
+		"count = the counters of a subject start with what its history holds at the first read; skip = they start at 0.")
 	valued(app, "collector.external-access.late-arrival", "1h", rules.LateArrival, &access.LateArrival,
-		"How much later than its seenTime a row may still appear and be counted.")
+		"How much later than its seenTime a row may appear and still be counted.")
 	valued(app, "collector.external-access.sweep-interval", "0s", rules.SweepInterval, &access.SweepInterval,
-		"0s = every scrape reads every subject. Otherwise one whose lastSeenTime and updateTime stand still is read again only this often; if such a read finds new rows, every subject is read from then on.")
+		"0s = every scrape reads every subject. Otherwise a subject is read only once in this time while its lastSeenTime and updateTime do not change. If such a read finds new rows, every subject is read in each scrape from then on.")
 }
 
 func newApp(out io.Writer, terminate func(int)) *kingpin.Application {

@@ -52,8 +52,8 @@ func Table() []Watch {
 	return []Watch{
 		{
 			Name: ncpclient.APICertificateManager, API: ncpclient.APICertificateManager,
-			What: "the changes of certificates in Certificate Manager",
-			Note: "Off on gov and fin, which do not have recentChanges, unless its URL is given.",
+			What: "changes of the validation status of certificates in Certificate Manager",
+			Note: "It is off on the sites gov and fin, which have no recentChanges, unless --ncp.certificate-manager.url is given.",
 			Flag: "collector.certificate-manager", Default: true,
 			Calls: []Call{{
 				Operation: ncpclient.OpRecentChanges, Path: "/certificate/recentChanges",
@@ -73,7 +73,7 @@ func Table() []Watch {
 		},
 		{
 			Name: ncpclient.APIExternalAccess, API: ncpclient.APIExternalAccess,
-			What: "the logins of the subjects of External Access",
+			What: "logins of the subjects of External Access",
 			Flag: "collector.external-access", Default: true, PerSubject: true,
 			Calls: []Call{{
 				Operation: ncpclient.OpSubjects, Path: "/subjects",
@@ -82,7 +82,7 @@ func Table() []Watch {
 			}, {
 				Operation: ncpclient.OpCredentials, Path: "/subjects/{subjectId}/credentials",
 				Needs:   "the permission to view the credentials of a subject of External Access",
-				Finding: "external_access_credentials", Probe: "one row of one subject; of each subject that is named by flag",
+				Finding: "external_access_credentials", Probe: "one row of one subject, or of each subject that is named by flag",
 			}},
 			collector: func(a *Account, c clients) collector.Collector {
 				access := a.Config.ExternalAccess
@@ -101,12 +101,12 @@ func Table() []Watch {
 		},
 		{
 			Name: "certificate_inventory", API: ncpclient.APICertificateManager,
-			What: "when all certificates of Certificate Manager expire",
-			Note: "Its key needs the permission to list them; version 1 of the API is asked where version 2 cannot be.",
+			What: "when each certificate of Certificate Manager expires",
+			Note: "The key needs the permission to list them. Version 1 of the API is used where version 2 refuses the key or does not exist.",
 			Flag: "collector.certificate-inventory",
 			Calls: []Call{{
 				Operation: ncpclient.OpCertificates, Path: "/certificate/certificates",
-				Needs:   "a key of the main account, or the permission to view the list of certificates of Certificate Manager (version 1 is asked then)",
+				Needs:   "a key of the main account, or the permission to view the list of certificates of Certificate Manager (version 1 of the API is used then)",
 				Finding: "certificate_inventory", Probe: "the list",
 			}},
 			collector: func(_ *Account, c clients) collector.Collector {
