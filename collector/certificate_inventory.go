@@ -31,16 +31,16 @@ func NewCertificateInventory(client InventoryClient, now func() time.Time) *Cert
 	c := &CertificateInventory{
 		client: client,
 		notAfter: prometheus.NewDesc("ncp_certificate_manager_certificate_not_after_timestamp_seconds",
-			"When a certificate expires that is neither deleted nor revoked"+source+"notAfter, or validEndDate of version 1).",
+			"When a certificate expires, if it is neither deleted nor revoked"+source+"notAfter, or validEndDate of version 1).",
 			[]string{"certificate_id", "name", "common_name"}, nil),
 		inUse: prometheus.NewDesc("ncp_certificate_manager_certificate_in_use",
 			"1 if a service uses the certificate, else 0; absent if the answer does not say"+source+"usedInstanceNoList).",
 			[]string{"certificate_id"}, nil),
 		byStatus: prometheus.NewDesc("ncp_certificate_manager_certificates",
-			"All certificates, by the guide's name for their status"+source+"statusCode).",
+			"All certificates, by their status, with the names of NCP's guide"+source+"statusCode).",
 			[]string{"status"}, nil),
 		unreadable: prometheus.NewDesc("ncp_certificate_manager_unreadable_certificate_dates",
-			"Certificates with a date that cannot be read, or valid ones without a date, so that it is not known when they expire"+source+"notAfter, or validEndDate of version 1).",
+			"Certificates of which it is not known when they expire: their date cannot be read, or they are valid but have no date"+source+"notAfter, or validEndDate of version 1).",
 			nil, nil),
 	}
 	c.poll = newPoll("certificate_inventory", now, c.ask)

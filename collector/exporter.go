@@ -39,13 +39,13 @@ func NewExporter(logger log.Logger, options ExporterOptions, collectors ...Colle
 		options: options,
 		cancel:  cancel,
 		success: desc("success",
-			"1 if all that the collector had to read from NCP was read in this scrape, else 0."),
+			"1 if the collector read everything that it had to read from NCP in this scrape, else 0."),
 		duration: desc("duration_seconds",
 			"How long the collector took in this scrape."),
 		age: desc("age_seconds",
-			"How long before this scrape NCP was asked for what it shows: 0 if in this scrape, more if it was answered from an earlier one (--scrape.max-age) or from what an earlier one had begun."),
+			"How long before this scrape NCP was asked for what the scrape shows: 0 if in this scrape, more if the answer comes from an earlier scrape (--scrape.max-age) or from a read that an earlier scrape began."),
 		lastSuccess: desc("last_success_timestamp_seconds",
-			"When all that the collector had to read from NCP was last read."),
+			"When the collector last read everything that it had to read from NCP."),
 	}
 	for _, c := range collectors {
 		e.runners = append(e.runners, &runner{

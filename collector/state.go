@@ -12,7 +12,7 @@ import (
 func NewStateMetrics(l *ledger.Ledger) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ncp_exporter_state_persistent",
-		Help: "1 if the ledger of what was counted is on disk, 0 if it ends with the process.",
+		Help: "1 if the ledger, which keeps what was counted, is on disk; 0 if it is in memory only, and lost when the process ends.",
 	}, func() float64 { return boolValue(l.Persistent()) })
 }
 
@@ -20,7 +20,7 @@ func NewStateMetrics(l *ledger.Ledger) prometheus.Collector {
 func NewShardMetrics(number, total int) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name:        "ncp_exporter_shard_info",
-		Help:        "1, with the number of this shard, from 0, and how many of them share the subjects.",
+		Help:        "Always 1. The labels are the number of this shard, from 0, and how many shards share the subjects.",
 		ConstLabels: prometheus.Labels{"shard": strconv.Itoa(number), "total_shards": strconv.Itoa(total)},
 	}, func() float64 { return 1 })
 }

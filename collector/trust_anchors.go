@@ -47,10 +47,10 @@ func NewTrustAnchors(client TrustAnchorsClient, concurrency int, now func() time
 			"1 if certificates of the trust anchor may log in, else 0 (External Access trust-anchors, enabled).",
 			[]string{"trust_anchor_id", "name"}, nil),
 		nextUpdate: prometheus.NewDesc("ncp_external_access_trust_anchor_crl_next_update_timestamp_seconds",
-			"When the first of a trust anchor's lists of revoked certificates that are not disabled is to be replaced, where that can be read (External Access trust-anchors/{trustAnchorId}/crls, nextUpdate or the list itself).",
+			"When the next list of revoked certificates (CRL) of a trust anchor must be replaced, if that can be read. Disabled lists do not count (External Access trust-anchors/{trustAnchorId}/crls, nextUpdate or the list itself).",
 			[]string{"trust_anchor_id", "name"}, nil),
 		unreadable: prometheus.NewDesc("ncp_external_access_unreadable_trust_anchors",
-			"Trust anchors of which it cannot be read when they expire (External Access trust-anchors, source.sourceData.notAfterDate).",
+			"Trust anchors of which it is not known when they expire (External Access trust-anchors, source.sourceData.notAfterDate).",
 			nil, nil),
 	}
 	c.poll = newPoll("external_access_trust_anchors", now, c.ask)
