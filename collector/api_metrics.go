@@ -25,10 +25,10 @@ type APIMetrics struct {
 	limits  map[string]func() float64 // by API
 }
 
-// codeError is the label code of a request that got no whole answer.
+// codeError is the value of the label code if no complete answer came.
 const codeError = "error"
 
-// NewAPIMetrics makes the metrics of the requests to NCP.
+// NewAPIMetrics makes the metrics of the HTTP requests to NCP.
 func NewAPIMetrics() *APIMetrics {
 	return &APIMetrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -58,9 +58,9 @@ func NewAPIMetrics() *APIMetrics {
 	}
 }
 
-// Expect makes the series of operations that will be called, at 0, so that the
-// first failure is seen as a rise. limit is the rate limit in force, +Inf if
-// there is none.
+// Expect makes the series of operations that will be called. They start at 0, so
+// that increase() sees the first failure. limit gives the rate limit in force, in
+// requests a second; +Inf if there is none.
 func (m *APIMetrics) Expect(api string, limit func() float64, operations ...ncpclient.Operation) {
 	m.mu.Lock()
 	m.limits[api] = limit

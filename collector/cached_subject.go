@@ -18,14 +18,14 @@ var results = [ledger.NumResults]string{ //nolint:gochecknoglobals // a constant
 	ledger.Unknown: "unknown",
 }
 
-// The values of labels in the order in which they are exposed.
+// The values of labels, in alphabetical order: that is how they are exposed.
 var (
 	exposedResults = [...]ledger.Result{ledger.Failure, ledger.Success, ledger.Unknown} //nolint:gochecknoglobals // a constant in all but syntax
 	exposedEnabled = [...]string{"false", "true", "unknown"}                            //nolint:gochecknoglobals // a constant in all but syntax
 )
 
-// The label pairs that subjects share, and the names of the others. Of thousands
-// of subjects they would be much of what is kept.
+// Label pairs and label names that all subjects share. With thousands of subjects,
+// a copy for each would be a large part of the memory.
 var (
 	resultPairs = [ledger.NumResults]*dto.LabelPair{ //nolint:gochecknoglobals // a constant in all but syntax
 		ledger.Success: label("result", results[ledger.Success]),
@@ -45,8 +45,8 @@ func label(name, value string) *dto.LabelPair {
 	return &dto.LabelPair{Name: &name, Value: &value}
 }
 
-// cachedSubject is what the series of a subject have in common, and its series as
-// they were given last.
+// cachedSubject keeps the metrics of a subject as they were given last, and the
+// labels that they share.
 type cachedSubject struct {
 	labels       *labels
 	resultLabels [ledger.NumResults]*labels
@@ -67,8 +67,8 @@ func newCachedSubject(id string) *cachedSubject {
 	return c
 }
 
-// labelsOfInfo are the labels of the subject's info. New ones are made only if they
-// changed.
+// labelsOfInfo gives the labels of subject_info. It makes new ones only if a value
+// changed, as most do not.
 func (c *cachedSubject) labelsOfInfo(s *subjects.Subject) *labels {
 	enabled, dn := enabledValue(s.Enabled), LabelValue(s.X509Subject)
 	if l := c.infoLabels; l == nil || (*l)[0].GetValue() != enabled || (*l)[2].GetValue() != dn {
@@ -78,7 +78,8 @@ func (c *cachedSubject) labelsOfInfo(s *subjects.Subject) *labels {
 	return c.infoLabels
 }
 
-// createdAt is when the counters began.
+// createdAt gives the time when the counters began, as the same pointer while it does
+// not change: cachedMetric compares pointers.
 func (c *cachedSubject) createdAt(created time.Time) *timestamppb.Timestamp {
 	if c.created == nil || !c.created.AsTime().Equal(created) {
 		c.created = timestamppb.New(created)
@@ -86,15 +87,15 @@ func (c *cachedSubject) createdAt(created time.Time) *timestamppb.Timestamp {
 	return c.created
 }
 
-// cachedMetric holds the metric of one series that was given last.
+// cachedMetric keeps the metric of one series that was given last.
 type cachedMetric struct{ last *constMetric }
 
-// gauge gives the metric of a value, the last again if the value is the same.
+// gauge gives the metric of a value. If the value did not change, it is the last one.
 func (c *cachedMetric) gauge(d *prometheus.Desc, labels *labels, value float64) prometheus.Metric {
 	return c.counter(d, labels, value, nil)
 }
 
-// counter is gauge for a counter, with the time when it began.
+// counter is like gauge, for a counter that began at created.
 func (c *cachedMetric) counter(d *prometheus.Desc, labels *labels, value float64, created *timestamppb.Timestamp) prometheus.Metric {
 	if c.last == nil || c.last.value != value || c.last.created != created {
 		c.last = &constMetric{desc: d, labels: labels, value: value, created: created}
@@ -102,13 +103,13 @@ func (c *cachedMetric) counter(d *prometheus.Desc, labels *labels, value float64
 	return c.last
 }
 
-// labels are the label pairs of a metric: sorted by name, in valid UTF-8, and never
-// changed.
+// labels are the label pairs of a metric, sorted by name and in valid UTF-8, as a
+// registry wants them. They never change, as metrics share them.
 type labels []*dto.LabelPair
 
-// constMetric is a constant metric that costs little to give again and again: its
-// labels are made once for a subject, not at each scrape for each series. It never
-// changes, as a scrape may still be showing it.
+// constMetric is a constant metric that can be given in many scrapes. The library's
+// own makes its labels anew for each series, which is slow for thousands of subjects.
+// It never changes, as an earlier scrape may still be reading it.
 type constMetric struct {
 	desc    *prometheus.Desc
 	labels  *labels
@@ -116,10 +117,10 @@ type constMetric struct {
 	value   float64
 }
 
-// Desc is the description.
+// Desc gives the description.
 func (m *constMetric) Desc() *prometheus.Desc { return m.desc }
 
-// Write gives the metric to a registry, which does not change it.
+// Write fills in what a registry exposes. The registry must not change it.
 func (m *constMetric) Write(out *dto.Metric) error {
 	out.Label = *m.labels
 	if m.created == nil {

@@ -22,7 +22,7 @@ type CertificateInventory struct {
 	notAfter, inUse, byStatus, unreadable *prometheus.Desc
 }
 
-// inventoryPage is the number of rows a page that is asked for.
+// inventoryPage is how many rows are asked for on each page.
 const inventoryPage = 100
 
 // NewCertificateInventory makes the collector certificate_inventory.
@@ -68,7 +68,7 @@ func (c *CertificateInventory) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect gives the gauges if the last Update read the list.
+// Collect gives the gauges, if the last Update read the list.
 func (c *CertificateInventory) Collect(emit func(prometheus.Metric)) {
 	certificates := c.latest()
 	if certificates == nil {
@@ -81,7 +81,7 @@ func (c *CertificateInventory) Collect(emit func(prometheus.Metric)) {
 	for _, cert := range *certificates {
 		counts[cert.Status]++
 		if cert.Status == ncpclient.CertificateDeleted || cert.Status == ncpclient.CertificateRevoked {
-			continue // it expires no more
+			continue // nobody has to renew it
 		}
 		id := LabelValue(cert.ID)
 		if cert.Unreadable {
@@ -100,8 +100,8 @@ func (c *CertificateInventory) Collect(emit func(prometheus.Metric)) {
 	gauge(c.unreadable, float64(unreadable))
 }
 
-// Expiring are the certificates that are neither deleted nor revoked, if the last
-// Update read them. It asks NCP nothing.
+// Expiring gives the certificates that are neither deleted nor revoked, if the last
+// Update read them. It does not call NCP.
 func (c *CertificateInventory) Expiring() []Expiry {
 	certificates := c.latest()
 	if certificates == nil {

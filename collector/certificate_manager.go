@@ -32,24 +32,23 @@ type CertificateManager struct {
 	client  RecentChangesClient
 	ledger  *ledger.Ledger
 	options CertificateManagerOptions
-	// Its answer is in NCP's order.
 	*poll[[]certificateStatus]
 
 	changed, status, changes, window *prometheus.Desc
 
-	// cached are the series of the certificates as they were given last. To make
-	// one is expensive, and most are the same again.
+	// cached are the metrics of the certificates as they were given last. Making one
+	// is expensive, and most do not change.
 	mu     sync.Mutex
 	cached map[certificateStatus]prometheus.Metric
 }
 
-// certificateStatus is what the series of a certificate says.
+// certificateStatus holds the label values of the series of a certificate.
 type certificateStatus struct {
 	certificate
 	status ncpclient.ValidationStatus
 }
 
-// certificate names a certificate: one order can hold many.
+// certificate identifies a certificate. The order is not enough: it can hold many.
 type certificate struct{ orderID, certificateID string }
 
 // NewCertificateManager makes the collector certificate_manager.
@@ -75,8 +74,8 @@ func NewCertificateManager(client RecentChangesClient, l *ledger.Ledger, options
 	return c
 }
 
-// statuses are the values of the label status, the most serious first: that is
-// the one that a certificate counts under if it comes with several.
+// statuses are the values of the label status, the most serious first. If NCP lists
+// a certificate several times, its most serious status counts.
 var statuses = [...]ncpclient.ValidationStatus{ //nolint:gochecknoglobals // a constant in all but syntax
 	ncpclient.StatusValidationTimedOut,
 	ncpclient.StatusOngoing,
@@ -93,7 +92,7 @@ func severity(s ncpclient.ValidationStatus) int {
 	return 0
 }
 
-// ask asks recentChanges.
+// ask calls recentChanges, and counts the changes of status in the ledger.
 func (c *CertificateManager) ask(ctx context.Context) (*[]certificateStatus, error) {
 	changes, err := c.client.RecentChanges(ctx, c.options.Window)
 	if err != nil {
@@ -138,7 +137,7 @@ func (c *CertificateManager) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect gives the counters, and the gauges if the last Update succeeded.
+// Collect gives the counters, and the gauges if the last Update read an answer.
 func (c *CertificateManager) Collect(emit func(prometheus.Metric)) {
 	for _, status := range statuses {
 		emit(prometheus.MustNewConstMetricWithCreatedTimestamp(c.changes, prometheus.CounterValue,
@@ -172,8 +171,9 @@ func (c *CertificateManager) Collect(emit func(prometheus.Metric)) {
 	}
 }
 
-// Certificates are the certificates whose status changed inside the look-back
-// window, and false if that could not be read. It asks NCP nothing.
+// Certificates gives the certificates whose status changed inside the look-back
+// window, the most serious first. known is false if they could not be read. It does
+// not call NCP.
 func (c *CertificateManager) Certificates() (changes []ncpclient.CertificateChange, known bool) {
 	certificates := c.latest()
 	if certificates == nil {

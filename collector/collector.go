@@ -1,7 +1,7 @@
 // Package collector turns the answers of NCP into metrics.
 //
-// A Collector asks one API; the Exporter runs all of them side by side for a
-// scrape; Handler serves scrapes over HTTP.
+// A Collector asks one API. For each scrape the Exporter runs all collectors at the
+// same time. NewHandler serves scrapes over HTTP.
 package collector
 
 import (
@@ -15,23 +15,24 @@ import (
 type Collector interface {
 	// Name is the value of the label collector.
 	Name() string
-	// Update asks NCP. It returns soon after ctx ends, and nil only if all that
-	// there was to read was read since that time or later: what an Update had no
-	// time for goes on after it, and serves the next. It is not called again
-	// before it returned.
+	// Update asks NCP, and returns soon after ctx ends. It returns nil only if
+	// everything that there is to read was read at the time since or later. Reads
+	// that are not done when ctx ends may continue, and serve the next Update. There
+	// is one Update at a time.
 	Update(ctx context.Context, since time.Time) error
-	// Close ends what goes on. Update is not called after it.
+	// Close ends the reads that continue. Update is not called after it.
 	Close()
 	// Describe gives the descriptions of all metrics.
 	Describe(ch chan<- *prometheus.Desc)
-	// Collect gives metrics: counters always; gauges only of what counts for the
-	// last Update, which may still be at work.
+	// Collect gives metrics. Counters are always there; gauges only show what was read
+	// for the last Update, so that no old value looks new. That Update may still be
+	// running.
 	Collect(emit func(prometheus.Metric))
 }
 
-// Expiry is when something expires that a collector read.
+// Expiry tells when something expires, as a collector read it.
 type Expiry struct {
 	Kind     string // "certificate", "trust anchor" or "client certificate"
-	ID, Name string // the name may be empty
+	ID, Name string // Name may be empty
 	NotAfter time.Time
 }

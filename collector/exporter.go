@@ -13,8 +13,8 @@ import (
 
 // ExporterOptions are the settings of an Exporter.
 type ExporterOptions struct {
-	// MaxAge is how old an update may be that a scrape is answered from; 0 asks
-	// NCP for each scrape.
+	// MaxAge is how old an update may be to answer another scrape. 0: each scrape
+	// asks NCP.
 	MaxAge time.Duration
 	// Now is the clock.
 	Now func() time.Time
@@ -29,7 +29,7 @@ type Exporter struct {
 	success, duration, age, lastSuccess *prometheus.Desc
 }
 
-// NewExporter makes an Exporter of the collectors, whose names differ.
+// NewExporter makes an Exporter. No two collectors may have the same name.
 func NewExporter(logger log.Logger, options ExporterOptions, collectors ...Collector) *Exporter {
 	ctx, cancel := context.WithCancel(context.Background())
 	desc := func(name, help string) *prometheus.Desc {
@@ -58,8 +58,8 @@ func NewExporter(logger log.Logger, options ExporterOptions, collectors ...Colle
 	return e
 }
 
-// Close ends the updates in flight and what goes on after them, and waits for
-// that.
+// Close ends the updates in flight and the reads that continue after an update, and
+// waits for their end.
 func (e *Exporter) Close() {
 	e.cancel()
 	for _, r := range e.runners {
@@ -68,7 +68,7 @@ func (e *Exporter) Close() {
 	}
 }
 
-// Names are the names of the collectors, in their order.
+// Names gives the names of the collectors, in their order.
 func (e *Exporter) Names() []string {
 	names := make([]string, len(e.runners))
 	for i, r := range e.runners {
@@ -77,7 +77,7 @@ func (e *Exporter) Names() []string {
 	return names
 }
 
-// Status is how each collector is doing. It asks NCP nothing.
+// Status tells how each collector is doing. It does not call NCP.
 func (e *Exporter) Status() []Status {
 	all := make([]Status, len(e.runners))
 	for i, r := range e.runners {
@@ -86,9 +86,8 @@ func (e *Exporter) Status() []Status {
 	return all
 }
 
-// Scrape updates the named collectors side by side (all, if there are no
-// names) and returns their metrics when the last is done or ctx ends,
-// whichever is first.
+// Scrape updates the named collectors at the same time, or all if there are no names.
+// It returns their metrics when the last one is done, or when ctx ends.
 func (e *Exporter) Scrape(ctx context.Context, names []string) Scrape {
 	begin := e.options.Now()
 	var wanted []*runner
@@ -114,7 +113,7 @@ func (e *Exporter) Scrape(ctx context.Context, names []string) Scrape {
 	return s
 }
 
-// about are the metrics about an answer to a scrape.
+// about gives the metrics that say how good an answer is.
 func (e *Exporter) about(collector string, a answer, begin time.Time) []prometheus.Metric {
 	gauge := func(d *prometheus.Desc, value float64) prometheus.Metric {
 		return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, collector)
@@ -133,10 +132,10 @@ func (e *Exporter) about(collector string, a answer, begin time.Time) []promethe
 // Scrape is the metrics of one scrape.
 type Scrape struct {
 	parts [][]prometheus.Metric
-	cut   bool // a deadline left something out
+	cut   bool // something is missing because a deadline came
 }
 
-// Describe gives nothing: what a scrape holds depends on what NCP answered.
+// Describe gives nothing: which metrics there are depends on what NCP answered.
 func (Scrape) Describe(chan<- *prometheus.Desc) {}
 
 // Collect gives the metrics.

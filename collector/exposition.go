@@ -13,24 +13,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// exposition is an answer to a scrape, or to several.
+// exposition is the answer to one scrape, or to several that share it.
 type exposition struct {
 	deadline time.Time
 	done     chan struct{}
-	// What follows is set when done is closed.
-	cut    bool // the deadline left something out
+	// The fields below are set when done is closed.
+	cut    bool // something is missing because the deadline came
 	header http.Header
 	status int
 	body   bytes.Buffer
 }
 
-// exposition gives the answer to a request; nil if nobody waits for it any more.
+// exposition gives the answer to a request; nil if the client is gone.
 func (h *handler) exposition(req *http.Request, names []string, deadline time.Time) *exposition {
 	key := strings.Join(names, "\x00") + "\n" + strings.Join(req.Header["Accept"], ",") + "\n" + strings.Join(req.Header["Accept-Encoding"], ",")
 	for {
 		h.mu.Lock()
 		e := h.shared[key]
-		if e == nil || e.deadline.After(deadline) { // that one may come too late
+		if e == nil || e.deadline.After(deadline) { // an answer with a later deadline may come too late
 			e = &exposition{deadline: deadline, done: make(chan struct{}), header: make(http.Header)}
 			h.shared[key] = e
 			h.mu.Unlock()
@@ -46,30 +46,32 @@ func (h *handler) exposition(req *http.Request, names []string, deadline time.Ti
 		if !e.cut || !time.Now().Before(deadline) {
 			return e
 		}
-		// It was cut off by an earlier deadline: this scrape has time left.
+		// Something is missing in it, as its deadline was earlier. This scrape has time
+		// left, so it tries again.
 	}
 }
 
 // expose makes an exposition.
 func (h *handler) expose(e *exposition, key string, req *http.Request, names []string) {
 	defer close(e.done)
-	// If the client goes away it is cut off, and who joined begins another.
+	// If this client disconnects, the answer ends early; a client that shares it then
+	// starts another.
 	ctx, cancel := context.WithDeadline(req.Context(), e.deadline)
 	defer cancel()
 	scrape := h.exporter.Scrape(ctx, names)
 	e.cut = scrape.cut
 	h.mu.Lock()
 	if h.shared[key] == e {
-		delete(h.shared, key) // who comes now asks NCP anew
+		delete(h.shared, key) // the next scrape asks NCP again
 	}
 	h.mu.Unlock()
-	// One registry for all: to gather from two checks each series twice.
+	// All metrics are in one registry: gathering from two would check each series twice.
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(h.process...)
 	registry.MustRegister(scrape)
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: errorLog{h.logger},
-		// A metric that cannot be shown must not hide the others.
+		// One invalid metric must not hide the others.
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
 	}).ServeHTTP(e, req)

@@ -13,16 +13,16 @@ import (
 	"ncp_exporter/ncpclient"
 )
 
-// ExternalAccess shows what a subjects.Watcher knows: the authentications counted
-// of External Access subjects, and the subjects themselves.
+// ExternalAccess makes metrics of what a subjects.Watcher knows: the subjects of
+// External Access, and how often each authenticated.
 type ExternalAccess struct {
 	watcher *subjects.Watcher
-	since   func() time.Time // of the ledger
+	since   func() time.Time // when the ledger began
 	descs   externalAccessDescs
 
 	mu sync.Mutex
-	// cached are the metrics of each subject as they were given last. To make them
-	// is expensive, and most are the same again.
+	// cached are the metrics of each subject as they were given last. Making them is
+	// expensive, and most do not change.
 	cached map[string]*cachedSubject
 }
 
@@ -95,10 +95,10 @@ func (c *ExternalAccess) Update(ctx context.Context, since time.Time) error {
 	return c.watcher.Update(ctx, since)
 }
 
-// Close ends what goes on, and keeps what it has read.
+// Close ends the reads that continue, and writes what they have counted.
 func (c *ExternalAccess) Close() { c.watcher.Close() }
 
-// State is what is known of the subjects. It asks NCP nothing.
+// State gives what is known of the subjects. It does not call NCP.
 func (c *ExternalAccess) State() subjects.State { return c.watcher.State() }
 
 // Describe gives all descriptions.
@@ -112,9 +112,9 @@ func (c *ExternalAccess) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect gives the counters of the subjects that were last known, and the
-// gauges of what counts for the last Update. It gives the series of a family in
-// the order of their labels, as a scrape of thousands is sorted sooner then.
+// Collect gives the counters of all known subjects, and the gauges of what was read
+// for the last Update. The series of a metric come in the order of their labels,
+// because the registry sorts them, and sorting is faster if they are in order.
 func (c *ExternalAccess) Collect(emit func(prometheus.Metric)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,8 +160,9 @@ func (c *ExternalAccess) Collect(emit func(prometheus.Metric)) {
 	gauge(c.descs.sweeping, boolValue(state.Sweeping))
 }
 
-// collectResult gives what tells results apart. Success and failure are there
-// from the first whole read on, at 0 if need be; unknown only once it was seen.
+// collectResult gives the series that have the label result. From the first complete
+// read on, success and failure are always there, even at 0, so that increase() sees
+// the first of each. Unknown is there only after it was seen.
 func (c *ExternalAccess) collectResult(emit func(prometheus.Metric), cached *cachedSubject, s *subjects.Subject, result ledger.Result) {
 	labels := cached.resultLabels[result]
 	if count := s.Totals.Count[result]; s.Counted && (count > 0 || result != ledger.Unknown) {
@@ -172,7 +173,7 @@ func (c *ExternalAccess) collectResult(emit func(prometheus.Metric), cached *cac
 	}
 }
 
-// collectHistory gives what was read of the subject's history.
+// collectHistory gives the gauges of a history that was read for the last Update.
 func (c *ExternalAccess) collectHistory(emit func(prometheus.Metric), cached *cachedSubject, s *subjects.Subject) {
 	if !s.Fresh {
 		return
@@ -184,7 +185,7 @@ func (c *ExternalAccess) collectHistory(emit func(prometheus.Metric), cached *ca
 	}
 }
 
-// collectListed gives what there is of each subject that is watched.
+// collectListed gives the gauges that a subject has even if its history was not read.
 func (c *ExternalAccess) collectListed(emit func(prometheus.Metric), cached *cachedSubject, s *subjects.Subject) {
 	emit(cached.refreshed.gauge(c.descs.refreshed, cached.labels, boolValue(s.Err == nil && !s.Refreshed.IsZero())))
 	if !s.Refreshed.IsZero() {
@@ -195,8 +196,8 @@ func (c *ExternalAccess) collectListed(emit func(prometheus.Metric), cached *cac
 	}
 }
 
-// cachedOf is what is kept for each of the subjects. It drops what was kept for
-// those that are no more.
+// cachedOf gives the cached metrics of these subjects, in their order. It drops those
+// of all other subjects.
 func (c *ExternalAccess) cachedOf(all []subjects.Subject) []*cachedSubject {
 	cached := make([]*cachedSubject, len(all))
 	for i := range all {
@@ -221,8 +222,8 @@ func enabledValue(enabled *bool) string {
 	return strconv.FormatBool(*enabled)
 }
 
-// Expiring are the certificates of the newest row of each subject. It asks NCP
-// nothing.
+// Expiring gives the certificate of the newest row of each subject. It does not call
+// NCP.
 func (c *ExternalAccess) Expiring() []Expiry {
 	var all []Expiry
 	for _, s := range c.State().Subjects {

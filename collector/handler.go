@@ -18,18 +18,18 @@ import (
 
 // HandlerOptions are the settings of NewHandler.
 type HandlerOptions struct {
-	// Timeout is the deadline of a scrape that names none.
+	// Timeout is the time for a scrape whose request names no timeout.
 	Timeout time.Duration
-	// TimeoutOffset is taken off the timeout that Prometheus names, so that
-	// the answer is there before Prometheus hangs up.
+	// TimeoutOffset is subtracted from the timeout that Prometheus names, so that
+	// the answer arrives before Prometheus gives up.
 	TimeoutOffset time.Duration
-	// MaxRequests is how many scrapes may be in flight; 0 is any number. More are
+	// MaxRequests is how many scrapes may be in flight; 0 = no limit. Others are
 	// answered with 503.
 	MaxRequests int
 }
 
-// handler serves scrapes. Those that want the same at the same time get one answer,
-// made once: to make it takes far more memory than to have it.
+// handler serves scrapes. Scrapes that ask for the same thing at the same time share
+// one answer, because making an answer takes far more memory than keeping it.
 type handler struct {
 	logger   log.Logger
 	exporter *Exporter
@@ -38,12 +38,12 @@ type handler struct {
 	inFlight atomic.Int64
 
 	mu     sync.Mutex
-	shared map[string]*exposition // by what was asked for; those that may be joined
+	shared map[string]*exposition // answers being made that others may share, by what was asked for
 }
 
-// NewHandler serves scrapes: the metrics of the exporter's collectors, asked
-// for by this scrape, and those of the process (build info, requests to NCP,
-// Go). collect[] in the query names the collectors that are wanted.
+// NewHandler serves scrapes: the metrics of the exporter's collectors, which ask NCP
+// for each scrape, and those of the process (build info, requests to NCP, Go).
+// collect[] in the query names the wanted collectors; without it, all are.
 func NewHandler(logger log.Logger, exporter *Exporter, process []prometheus.Collector, options HandlerOptions) http.Handler {
 	return &handler{logger: logger, exporter: exporter, process: process, options: options, shared: make(map[string]*exposition)}
 }
@@ -68,21 +68,21 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// maxScrapeTimeout bounds what a request can ask for.
+// maxScrapeTimeout is the longest timeout that a request can ask for.
 const maxScrapeTimeout = time.Hour
 
-// scrapeTimeout is the time that a scrape may take.
+// scrapeTimeout gives the time that a scrape may take.
 func scrapeTimeout(h http.Header, options HandlerOptions) time.Duration {
 	seconds, err := strconv.ParseFloat(h.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
 	if err != nil || math.IsNaN(seconds) || seconds <= 0 || seconds > maxScrapeTimeout.Seconds() {
 		return options.Timeout
 	}
 	asked := time.Duration(seconds * float64(time.Second))
-	// A timeout no longer than the offset still leaves time for an answer.
+	// Even a timeout that is shorter than the offset must leave time for an answer.
 	return max(asked-options.TimeoutOffset, asked/2)
 }
 
-// errorLog is the logger of promhttp, which knows lines only.
+// errorLog is the logger of promhttp, which writes only lines of text.
 type errorLog struct{ logger log.Logger }
 
 func (e errorLog) Println(v ...any) {

@@ -6,12 +6,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxLabelBytes bounds the value of a label that NCP fills, such as a
-// distinguished name.
+// maxLabelBytes limits a label value that comes from NCP, such as a distinguished
+// name.
 const maxLabelBytes = 1024
 
-// LabelValue makes a stranger's text the value of a label: Prometheus takes
-// valid UTF-8 only, and one bad value would cost the whole scrape.
+// LabelValue makes a label value of a text from NCP: valid UTF-8, at most
+// maxLabelBytes long. One value that is not valid UTF-8 would make Prometheus drop the
+// whole scrape.
 func LabelValue(s string) string {
 	s = strings.ToValidUTF8(s, string(utf8.RuneError))
 	if len(s) <= maxLabelBytes {
@@ -25,10 +26,10 @@ func LabelValue(s string) string {
 	return s[:cut] + mark
 }
 
-// timestamp is a time as the value of a _timestamp_seconds metric.
+// timestamp gives a time as the value of a _timestamp_seconds metric.
 func timestamp(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
 
-// boolValue is a truth as the value of a gauge.
+// boolValue gives 1 for true and 0 for false, as gauges do.
 func boolValue(b bool) float64 {
 	if b {
 		return 1

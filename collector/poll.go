@@ -10,22 +10,22 @@ import (
 	"ncp_exporter/collector/refresh"
 )
 
-// poll is what collectors have in common that ask NCP the same at each Update
-// and show the answer. It is the one item of a queue: what an Update had no time
-// for goes on.
+// poll is embedded by collectors that ask NCP for the same thing at each Update, and
+// show the answer. The question is the only item of a queue, so that it continues if
+// an Update ends before its answer comes.
 type poll[T any] struct {
 	name string
-	// ask gives the answer, nil if there is none. An error beside an answer says
-	// what is missing in it.
+	// ask gives the answer; nil if there is none. If it gives an answer and an error,
+	// the error says what is missing in the answer.
 	ask   func(context.Context) (*T, error)
 	now   func() time.Time
 	queue *refresh.Queue
 
 	mu     sync.Mutex
-	since  time.Time // of the last Update
-	answer *T        // of the last time that NCP was asked, nil if there was none
+	since  time.Time // answers from this time on count for the last Update
+	answer *T        // the last one; nil if NCP gave none
 	err    error
-	readAt time.Time // when that came
+	readAt time.Time // when answer or err came
 }
 
 func newPoll[T any](name string, now func() time.Time, ask func(context.Context) (*T, error)) *poll[T] {
@@ -42,7 +42,7 @@ func (p *poll[T]) Update(ctx context.Context, since time.Time) error {
 	p.mu.Unlock()
 	p.queue.Add(&question[T]{poll: p})
 	p.queue.Run(ctx)
-	p.queue.Retain(func(refresh.Item) bool { return false }) // each Update asks anew
+	p.queue.Retain(func(refresh.Item) bool { return false }) // the next Update adds a new question
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !refresh.Counts(p.readAt, since) {
@@ -51,7 +51,7 @@ func (p *poll[T]) Update(ctx context.Context, since time.Time) error {
 	return p.err
 }
 
-// latest is the answer that counts for the last Update; nil if there is none.
+// latest gives the answer that counts for the last Update; nil if there is none.
 func (p *poll[T]) latest() *T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +61,7 @@ func (p *poll[T]) latest() *T {
 	return p.answer
 }
 
-// Close ends what goes on.
+// Close ends a question that continues.
 func (p *poll[T]) Close() { p.queue.Close() }
 
 // question is the item that asks NCP once.
@@ -73,7 +73,7 @@ type question[T any] struct {
 // Key is the name of the collector.
 func (q *question[T]) Key() string { return q.poll.name }
 
-// TimedOut is false: there is no other item that would have to wait.
+// TimedOut is false: the queue has no other items that it could hold up.
 func (*question[T]) TimedOut() bool { return false }
 
 // Refresh asks.
@@ -90,8 +90,8 @@ func (q *question[T]) Done(err error) {
 	p.answer, p.err, p.readAt = q.answer, err, p.now()
 }
 
-// usable gives the rows that have an id. Without an answer, which is nil, or with
-// fewer rows than NCP lists, the error says so.
+// usable gives the rows that have an id. The error says how many have none. If no row
+// has an id, the result is nil; a list that is empty gives an empty result.
 func usable[T any](rows []T, what string, id func(T) string) ([]T, error) {
 	result := make([]T, 0, len(rows))
 	for _, row := range rows {
@@ -101,7 +101,7 @@ func usable[T any](rows []T, what string, id func(T) string) ([]T, error) {
 	}
 	switch unnamed := len(rows) - len(result); {
 	case unnamed > 0 && len(result) == 0:
-		// To take this for an answer would say that all is well.
+		// An empty answer would look as if there was nothing to show.
 		return nil, fmt.Errorf("none of the %d %s that NCP lists has a usable id", len(rows), what)
 	case unnamed > 0:
 		return result, fmt.Errorf("%d of the %d %s that NCP lists have no usable id and are not shown", unnamed, len(rows), what)
@@ -109,7 +109,7 @@ func usable[T any](rows []T, what string, id func(T) string) ([]T, error) {
 	return result, nil
 }
 
-// distinct gives the first row of each id.
+// distinct gives the first row of each id, without the others.
 func distinct[T any](rows []T, id func(T) string) []T {
 	seen := make(map[string]bool, len(rows))
 	return slices.DeleteFunc(rows, func(row T) bool {

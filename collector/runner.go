@@ -13,8 +13,8 @@ import (
 	"ncp_exporter/collector/refresh"
 )
 
-// runner updates one collector, never twice at a time: scrapes that overlap
-// share the update that is under way.
+// runner updates one collector, one update at a time. Scrapes that overlap share the
+// update that is running.
 type runner struct {
 	collector Collector
 	options   ExporterOptions
@@ -23,39 +23,39 @@ type runner struct {
 	running   sync.WaitGroup
 
 	mu          sync.Mutex
-	current     *update // under way
-	last        *update // ended
+	current     *update // running; nil if none is
+	last        *update // that ended; nil if none did yet
 	lastSuccess time.Time
-	lastErr     error // of the last update that failed, which was then
+	lastErr     error // of the last update that failed, at lastFailed
 	lastFailed  time.Time
-	failure     string // the kind that was logged last; empty after a success
+	failure     string // the kind of failure that was logged last; empty after a success
 }
 
 // update is one call of a collector's Update.
 type update struct {
-	answer // metrics and err are set when done is closed, as is all below
+	answer // metrics, err and the fields below are set when done is closed
 	done   chan struct{}
 
 	ended    time.Time
 	deadline time.Time
 }
 
-// answer is what a collector has to say to one scrape.
+// answer is what a collector gives to a scrape.
 type answer struct {
 	metrics     []prometheus.Metric
-	err         error     // that left some of them out
-	since       time.Time // what was read at this time or later counts
+	err         error     // why metrics are missing; nil if none are
+	since       time.Time // what was read at this time or later counts for the answer
 	lastSuccess time.Time // zero if there was none
-	cut         bool      // it failed because a deadline came
+	cut         bool      // metrics are missing because a deadline came
 }
 
-// commitReserve is kept from a scrape's deadline for what follows the reading: to
-// write the ledger and to gather.
+// commitReserve is the part of a scrape's time in which nothing is read any more: it
+// is for writing the ledger and collecting the metrics.
 func commitReserve(left time.Duration) time.Duration {
 	return min(250*time.Millisecond, left/10)
 }
 
-// scrape returns the answer to a scrape, when its update is done or ctx ends.
+// scrape returns the answer to a scrape when the update is done or ctx ends.
 func (r *runner) scrape(ctx context.Context) answer {
 	for {
 		u, began := r.join(ctx)
@@ -64,22 +64,22 @@ func (r *runner) scrape(ctx context.Context) answer {
 		case <-ctx.Done():
 		}
 		select {
-		case <-u.done: // also if ctx ended at the same moment
+		case <-u.done: // select picks at random if ctx ended too, so look again
 		default:
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			return answer{gather(r.collector, 0), ctx.Err(), u.since, r.lastSuccess, true}
 		}
 		if u.cut && !began && ctx.Err() == nil {
-			continue // it ended by the deadline of another scrape; this one has time left
+			continue // the deadline of another scrape ended it; this scrape has time left
 		}
 		return u.answer
 	}
 }
 
-// join returns the update under way, or the last if it is young enough, or
-// begins one under ctx's deadline. A client that goes away does not end it, as
-// others may have joined.
+// join returns the running update; or the last one, if it is younger than MaxAge; or
+// it begins one with ctx's deadline. The update does not end if the client
+// disconnects, as other scrapes may share it.
 func (r *runner) join(ctx context.Context) (u *update, began bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,7 +93,7 @@ func (r *runner) join(ctx context.Context) (u *update, began bool) {
 			return last, false
 		}
 		if last.cut {
-			since = last.deadline // what went on after it counts for this one
+			since = last.deadline // reads that continued after it count for this update
 		}
 	}
 	u = &update{done: make(chan struct{}), answer: answer{since: since}}
@@ -119,7 +119,7 @@ func (r *runner) join(ctx context.Context) (u *update, began bool) {
 	return u, true
 }
 
-// finish takes note of an update that ended.
+// finish records that an update ended.
 func (r *runner) finish(u *update) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,16 +135,16 @@ func (r *runner) finish(u *update) {
 	close(u.done)
 }
 
-// gather takes what a collector has to give, which is about as many metrics as
-// before.
+// gather collects the metrics of a collector. before is how many there were last
+// time, and tells how much room to make.
 func gather(c Collector, before int) []prometheus.Metric {
 	metrics := make([]prometheus.Metric, 0, before+before/8)
 	c.Collect(func(m prometheus.Metric) { metrics = append(metrics, m) })
 	return metrics
 }
 
-// log writes a line when a collector begins to fail, fails for another reason,
-// or has recovered. The scrapes in between tell nothing new.
+// log writes a line when a collector begins to fail, fails for another reason, or has
+// recovered. The failures in between tell nothing new, so they have level debug.
 func (r *runner) log(err error) {
 	if err == nil {
 		if r.failure != "" {
@@ -171,8 +171,8 @@ func (r *runner) log(err error) {
 	_ = logger.Log(fields...)
 }
 
-// failureKind is the same for errors that tell the reader the same: their texts
-// may hold ids and times that differ each time. An error with a Kind says it.
+// failureKind is equal for errors that mean the same to a reader. Texts of errors are
+// not: they may hold ids and times that differ each time. So an error may have a Kind.
 func failureKind(err error) string {
 	var kind interface{ Kind() string }
 	if errors.As(err, &kind) {
@@ -181,18 +181,18 @@ func failureKind(err error) string {
 	return err.Error()
 }
 
-// Status is how a collector is doing.
+// Status tells how a collector is doing.
 type Status struct {
 	Name string
-	// Refreshed is when the last update ended, Succeeded when the last ended
-	// that read all; zero if there was none yet.
+	// Refreshed is when the last update ended, Succeeded when the last one ended that
+	// read everything; zero if there was none yet.
 	Refreshed, Succeeded time.Time
-	// Failing says whether the last update did not read all, Err why the last of
-	// those did not, and Failed when that was.
+	// Failing says whether the last update failed. Err is the error of the last update
+	// that failed, and Failed is when it ended; there may have been a success since.
 	Failing bool
 	Err     error
 	Failed  time.Time
-	// UnderWay says whether an update is at work.
+	// UnderWay says whether an update is running.
 	UnderWay bool
 }
 

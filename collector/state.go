@@ -8,7 +8,7 @@ import (
 	"ncp_exporter/collector/ledger"
 )
 
-// NewStateMetrics tells whether the counts outlive the process.
+// NewStateMetrics gives the metric that says whether the counts outlive the process.
 func NewStateMetrics(l *ledger.Ledger) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ncp_exporter_state_persistent",
@@ -16,7 +16,8 @@ func NewStateMetrics(l *ledger.Ledger) prometheus.Collector {
 	}, func() float64 { return boolValue(l.Persistent()) })
 }
 
-// NewShardMetrics tells which part of the subjects this exporter takes.
+// NewShardMetrics gives the metric that says which part of the subjects this exporter
+// watches.
 func NewShardMetrics(number, total int) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name:        "ncp_exporter_shard_info",

@@ -19,8 +19,8 @@ type TrustAnchorsClient interface {
 	CRLs(ctx context.Context, trustAnchorID string) ([]ncpclient.CRL, error)
 }
 
-// TrustAnchors tells when the certificate authorities expire whose certificates
-// log in.
+// TrustAnchors tells when trust anchors expire: the certificate authorities whose
+// certificates may log in.
 type TrustAnchors struct {
 	*poll[[]trustAnchor]
 	client      TrustAnchorsClient
@@ -31,11 +31,11 @@ type TrustAnchors struct {
 
 type trustAnchor struct {
 	ncpclient.TrustAnchor
-	nextUpdate time.Time // of the CRL that is due first; zero if none tells
+	nextUpdate time.Time // of the CRL that must be replaced first; zero if it is not known
 }
 
-// NewTrustAnchors makes the collector external_access_trust_anchors, which reads
-// the CRLs of so many anchors side by side.
+// NewTrustAnchors makes the collector external_access_trust_anchors. concurrency is
+// for how many trust anchors it asks for CRLs at the same time.
 func NewTrustAnchors(client TrustAnchorsClient, concurrency int, now func() time.Time) *TrustAnchors {
 	c := &TrustAnchors{
 		client:      client,
@@ -75,20 +75,20 @@ func (c *TrustAnchors) ask(ctx context.Context) (*[]trustAnchor, error) {
 	return &anchors, errors.Join(c.askCRLs(ctx, anchors), err)
 }
 
-// askCRLs reads the CRLs of all anchors. One that fails hides no other.
+// askCRLs reads the CRLs of all anchors. If one fails, the others are still read.
 func (c *TrustAnchors) askCRLs(ctx context.Context, anchors []trustAnchor) error {
 	var (
 		group  errgroup.Group
 		mu     sync.Mutex
 		failed int
-		first  error // always of the same anchor, or the log would tell news where there are none
-		at     int
+		first  error // of the first anchor in the list: a random one would look new in the log each time
+		at     int   // index of that anchor
 	)
 	group.SetLimit(max(1, c.concurrency))
 	for i := range anchors {
 		group.Go(func() error {
 			crls, err := c.client.CRLs(ctx, anchors[i].ID)
-			if err != nil && !errors.Is(err, ncpclient.ErrNotFound) { // one that has none may be told so
+			if err != nil && !errors.Is(err, ncpclient.ErrNotFound) { // an anchor without CRLs may get a 404
 				mu.Lock()
 				defer mu.Unlock()
 				failed++
@@ -120,7 +120,7 @@ func (c *TrustAnchors) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect gives the gauges if the last Update read the list.
+// Collect gives the gauges, if the last Update read the list.
 func (c *TrustAnchors) Collect(emit func(prometheus.Metric)) {
 	anchors := c.latest()
 	if anchors == nil {
@@ -146,8 +146,8 @@ func (c *TrustAnchors) Collect(emit func(prometheus.Metric)) {
 	emit(prometheus.MustNewConstMetric(c.unreadable, prometheus.GaugeValue, float64(unreadable)))
 }
 
-// Expiring are the trust anchors that are not disabled, if the last Update read
-// them. It asks NCP nothing.
+// Expiring gives the trust anchors that are not disabled, if the last Update read them.
+// It does not call NCP.
 func (c *TrustAnchors) Expiring() []Expiry {
 	anchors := c.latest()
 	if anchors == nil {
