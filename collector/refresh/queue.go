@@ -1,7 +1,7 @@
-// Package refresh runs work that may take longer than the scrape that asks for
-// it. What a scrape has no time for goes on, and serves the next one.
+// Package refresh runs work that may take longer than the scrape that asks for it.
+// Work that is not done when its scrape ends continues, and serves the next scrape.
 //
-// It knows neither NCP nor metrics.
+// The package knows neither NCP nor metrics.
 package refresh
 
 import (
@@ -13,71 +13,72 @@ import (
 	"time"
 )
 
-// Item is a piece of work. Two items with the same key are the same.
+// Item is a piece of work. Two items with the same key are the same work.
 type Item interface {
 	Key() string
-	// Refresh does the work, and ends soon after ctx does. Work of many steps
-	// calls pace before each step but the first, and ends with its error.
+	// Refresh does the work. It returns soon after ctx ends. Work with several steps
+	// calls pace before each step but the first; if pace returns an error, Refresh
+	// stops and returns an error that wraps it.
 	Refresh(ctx context.Context, pace Pace) error
-	// Done is told how Refresh ended; a panic is a *PanicError.
+	// Done gets the error of Refresh, nil if it succeeded. A panic is a *PanicError.
+	// It is not called if pace stopped the work: that starts over.
 	Done(err error)
-	// TimedOut says whether the last Refresh ended because nobody answered it.
+	// TimedOut says whether the last Refresh failed because no answer came in time.
 	TimedOut() bool
 }
 
-// Pace says whether an item may go on with its next step.
+// Pace says whether an item may do its next step. An error means that it may not.
 type Pace func() error
 
-// errYield ends work that has to let others go first. It starts over later.
+// errYield stops long work that must let other items go first. It starts over later.
 var errYield = errors.New("others go first")
 
 // Options are the limits of a Queue.
 type Options struct {
-	// Workers is how many items a Run has at work at a time. Half as many may go
-	// on after their Run, or long after others began to wait: see Pace.
+	// Workers is how many items a Run works on at the same time. Half as many more
+	// may be long: they continue after their Run, or for long while others wait.
 	Workers int
 	// Now is the clock.
 	Now func() time.Time
 }
 
-// slice is how long an item may be at work while others wait, before it needs a
-// place among the long ones.
+// slice is how long an item may be worked on while others wait. After that it counts
+// as long.
 const slice = time.Second
 
-// The classes of items that wait. Each is a queue of its own, so that a full one
-// does not hold up the others.
+// The classes of waiting items. Each class has its own queue: if there is no place for
+// the first item of one class, items of the other classes can still start.
 const (
 	normal   = iota
-	timedOut // the last Refresh timed out: these share a quarter of the workers
-	long     // had to yield: these start among the long ones
+	timedOut // the last Refresh timed out; these items share a quarter of the workers
+	long     // stopped by errYield; these items need one of the places for long items
 	classes
 )
 
-// Queue runs items in the order in which they were added. At most 2 * Workers
-// are at work at a time, those of earlier Runs included.
+// Queue works on items in the order in which they were added. It works on at most
+// 2 * Workers items at the same time, those of earlier Runs included.
 type Queue struct {
 	options Options
-	ctx     context.Context //nolint:containedctx // the life of the queue, which outlives each Run
+	ctx     context.Context //nolint:containedctx // ends with the queue: work outlives the Run that began it
 	cancel  context.CancelFunc
 	working sync.WaitGroup
 
 	mu      sync.Mutex
-	entries map[string]*entry // that wait, are at work, or were done in this Run
+	entries map[string]*entry // by key: waiting, worked on, or done in the current Run
 	waiting [classes][]*entry
-	added   uint64
-	// current is the Run at hand; nil between two of them.
-	current *run
-	atWork  int // items
-	longs   int // of them
+	added   uint64 // counts enqueued entries, for their order
+	current *run   // nil between two Runs
+	atWork  int    // how many items are worked on
+	longs   int    // how many of them are long
 }
 
 // run is one call of Run.
 type run struct {
-	pending   int           // items that it still waits for
-	done      chan struct{} // closed when there is none
-	workers   int           // busy with items that are not long
-	timedOut  int           // of them, with items that timed out
-	recovered int           // items that had timed out and now did not
+	pending   int           // items that Run still waits for
+	done      chan struct{} // closed when pending reaches 0
+	workers   int           // that work on items that are not long
+	timedOut  int           // of these workers: those with an item that timed out last time
+	recovered int           // items that timed out last time, but not in this Run
 }
 
 // entry is an item in the queue.
@@ -85,11 +86,12 @@ type entry struct {
 	Item
 	order uint64
 	class int
-	begun time.Time // zero until it is at work
-	by    *run      // that began it
-	long  bool      // it has one of the long places
-	// awaited says whether the Run at hand ends only after it.
-	awaited, done bool
+	begun time.Time // when the work began; zero while it waits
+	by    *run      // the Run that began the work
+	long  bool      // it has one of the places for long items
+	// awaited says whether the current Run, or else the next one, waits for it.
+	awaited bool
+	done    bool // in the current Run
 }
 
 // NewQueue makes an empty Queue.
@@ -98,9 +100,9 @@ func NewQueue(options Options) *Queue {
 	return &Queue{options: options, ctx: ctx, cancel: cancel, entries: make(map[string]*entry)}
 }
 
-// Add puts items behind those that wait. One that waits already keeps its place,
-// one that is at work is waited for, and one that was done in this Run is left
-// alone.
+// Add puts items at the end of the queue. An item that is there already is not added
+// again: if it waits, it keeps its place; if it is worked on, Run waits for it; if it
+// was done in this Run, nothing happens.
 func (q *Queue) Add(items ...Item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -123,7 +125,7 @@ func (q *Queue) Add(items ...Item) {
 	q.dispatch()
 }
 
-// enqueue puts an entry behind all others. q.mu is held.
+// enqueue puts an entry at the end of the queue of its class. q.mu is held.
 func (q *Queue) enqueue(e *entry) {
 	q.added++
 	e.order, e.begun, e.by, e.long = q.added, time.Time{}, nil, false
@@ -134,7 +136,7 @@ func (q *Queue) enqueue(e *entry) {
 	e.awaited = true
 }
 
-// Retain drops the items that wait and are not to be kept.
+// Retain drops waiting items for which keep is false. Work that began continues.
 func (q *Queue) Retain(keep func(Item) bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -153,7 +155,7 @@ func (q *Queue) Retain(keep func(Item) bool) {
 	}
 }
 
-// Len is how many items wait.
+// Len gives the number of waiting items.
 func (q *Queue) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -168,9 +170,9 @@ func (q *Queue) waits() int {
 	return n
 }
 
-// Run works until nothing is left that waits or was added, or ctx ends. Then what
-// is at work goes on, and what waits comes first in the next Run. There is one
-// Run at a time.
+// Run works on the items until none is left, or until ctx ends. When ctx ends, work
+// that began continues, and items that still wait come first in the next Run. There
+// may be one Run at a time.
 func (q *Queue) Run(ctx context.Context) {
 	q.mu.Lock()
 	r := &run{done: make(chan struct{})}
@@ -206,13 +208,13 @@ func (q *Queue) Run(ctx context.Context) {
 	}
 }
 
-// Close ends what is at work and waits for it. Nothing may be added after it.
+// Close cancels all work and waits for its end. Nothing may be added after it.
 func (q *Queue) Close() {
 	q.cancel()
 	q.working.Wait()
 }
 
-// dispatch begins what may begin now. q.mu is held.
+// dispatch begins the work on all items that may begin now. q.mu is held.
 func (q *Queue) dispatch() {
 	for q.current != nil && q.ctx.Err() == nil {
 		e := q.next()
@@ -223,8 +225,8 @@ func (q *Queue) dispatch() {
 	}
 }
 
-// next takes the entry that has waited longest of those for which there is a
-// place; nil if there is none. q.mu is held.
+// next takes the entry out of the queue that was added first, of the classes that have
+// a free place; nil if there is none. q.mu is held.
 func (q *Queue) next() *entry {
 	if q.atWork >= 2*q.options.Workers {
 		return nil
@@ -249,10 +251,10 @@ func (q *Queue) next() *entry {
 	return e
 }
 
-// longPlaces is how many items may be long.
+// longPlaces gives how many items may be long at the same time.
 func (q *Queue) longPlaces() int { return max(1, q.options.Workers/2) }
 
-// begin has an entry worked on. q.mu is held.
+// begin starts the work on an entry. q.mu is held.
 func (q *Queue) begin(e *entry) {
 	e.begun, e.by = q.options.Now(), q.current
 	q.atWork++
@@ -275,9 +277,10 @@ func (q *Queue) begin(e *entry) {
 	})
 }
 
-// pace keeps long work from holding up the rest: an item that goes on after its
-// Run, or is at work for long while others wait, needs one of the long places. If
-// none is free it has to start over, later and then with such a place.
+// pace keeps long work from holding up the other items. An item is long when it
+// continues after its Run, or when it is worked on for longer than slice while others
+// wait. It then needs one of the places for long items. If none is free, it stops, and
+// starts over when there is one.
 func (q *Queue) pace(e *entry) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -295,7 +298,7 @@ func (q *Queue) pace(e *entry) error {
 	return nil
 }
 
-// release gives back the place of an entry. q.mu is held.
+// release frees the place of an entry. q.mu is held.
 func (q *Queue) release(e *entry) {
 	switch {
 	case e.long:
@@ -308,7 +311,7 @@ func (q *Queue) release(e *entry) {
 	}
 }
 
-// end takes note that an entry is at work no more.
+// end records that the work on an entry ended.
 func (q *Queue) end(e *entry, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -330,8 +333,8 @@ func (q *Queue) end(e *entry, err error) {
 	q.dispatch()
 }
 
-// settle takes note that the Run at hand need not wait for an entry any more.
-// q.mu is held.
+// settle records that the current Run need not wait for an entry any more. q.mu is
+// held.
 func (q *Queue) settle(e *entry) {
 	if e.awaited = false; q.current == nil {
 		return
@@ -341,14 +344,15 @@ func (q *Queue) settle(e *entry) {
 	}
 }
 
-// Counts says whether what was read at that time counts for a scrape for which
-// all counts that was read since: at this time or later.
+// Counts says whether a read that ended at this time counts for a scrape, for which
+// everything counts that was read at since or later. Nothing that was never read (zero
+// time) counts.
 func Counts(read, since time.Time) bool { return !read.IsZero() && !read.Before(since) }
 
-// UnderWayError says that something was not done when its scrape had to answer.
+// UnderWayError says that work was not done when its scrape had to answer.
 type UnderWayError struct {
-	What string
-	Err  error // of the scrape's context
+	What string // is being read
+	Err  error  // of the scrape's context
 }
 
 func (e *UnderWayError) Error() string {
@@ -357,7 +361,7 @@ func (e *UnderWayError) Error() string {
 
 func (e *UnderWayError) Unwrap() error { return e.Err }
 
-// Protect makes a panic of work an error.
+// Protect runs work, and turns a panic into a *PanicError.
 func Protect(work func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -370,7 +374,7 @@ func Protect(work func() error) (err error) {
 // PanicError is a panic that was caught.
 type PanicError struct {
 	value any
-	Stack []byte // where it was, for the log
+	Stack []byte // of the goroutine that panicked, for the log
 }
 
 func (p *PanicError) Error() string { return fmt.Sprintf("bug in ncp_exporter: %v", p.value) }
