@@ -8,16 +8,16 @@ import (
 	"ncp_exporter/ncpclient"
 )
 
-// Certificate is what is known of the certificate that a subject presented last.
+// Certificate tells what is known of the certificate that a subject presented last.
 type Certificate struct {
 	SeenTime time.Time // of the newest row; zero if no row has a time
 	ncpclient.Validity
-	Err error // why it cannot be read
+	Err error // why Validity cannot be read; nil if it could
 }
 
-// certificates remembers those that were read, as workloads present the same ones
-// again and again. It holds at most two generations, and forgets within two those
-// that nobody presents any more.
+// certificates is a cache of parsed certificates, as subjects present the same ones
+// again and again. It has two generations: when the young one is full, it becomes the
+// old one, and what was only in the old one is dropped.
 type certificates struct {
 	mu         sync.Mutex
 	young, old map[[sha256.Size]byte]validity
@@ -28,11 +28,11 @@ type validity struct {
 	err error
 }
 
-// minGeneration is how many certificates are remembered however few subjects
-// there are: one has several hosts, each with its own.
+// minGeneration is the smallest size of a generation. Even a few subjects may present
+// many certificates: a subject may have several hosts, each with its own.
 const minGeneration = 1024
 
-// read reads a certificate, once; false if there is none.
+// read parses a certificate, or takes it from the cache; false if there is none.
 func (c *certificates) read(presented *ncpclient.PresentedCertificate, subjects int) (Certificate, bool) {
 	if presented == nil {
 		return Certificate{}, false

@@ -8,7 +8,7 @@ import (
 	"ncp_exporter/collector/refresh"
 )
 
-// outcome says what could not be read in an Update. w.mu is held.
+// outcome gives the error of an Update: what it could not read. w.mu is held.
 func (w *Watcher) outcome(ctx context.Context) error {
 	if w.list.err != nil && refresh.Counts(w.list.readAt, w.since) {
 		return w.list.err
@@ -18,7 +18,7 @@ func (w *Watcher) outcome(ctx context.Context) error {
 	}
 	var failed FailedError
 	unread := 0
-	for _, id := range w.ids { // the first that failed is always the same
+	for _, id := range w.ids { // in the same order each time, so that the same subject is named
 		s := w.watched[id]
 		switch {
 		case s.known.Err != nil && failed.Failed == 0:
@@ -41,7 +41,7 @@ func (w *Watcher) outcome(ctx context.Context) error {
 	return nil
 }
 
-// FailedError says that the histories of some subjects could not be read.
+// FailedError says that some histories could not be read.
 type FailedError struct {
 	Failed, Watched int
 	SubjectID       string // the first that failed
@@ -54,7 +54,7 @@ func (e *FailedError) Error() string {
 
 func (e *FailedError) Unwrap() error { return e.err }
 
-// Kind is the same for errors that tell the reader the same.
+// Kind is that of the subject's error: equal for errors that mean the same to a reader.
 func (e *FailedError) Kind() string {
 	var kind interface{ Kind() string }
 	if errors.As(e.err, &kind) {
@@ -63,10 +63,10 @@ func (e *FailedError) Kind() string {
 	return e.Error()
 }
 
-// LogFields are what its line in the log has besides its text.
+// LogFields are added to the line that logs the error.
 func (e *FailedError) LogFields() []any { return []any{"subject_id", e.SubjectID} }
 
-// UnreadError says that there was no time for some subjects.
+// UnreadError says that there was not enough time for some subjects.
 type UnreadError struct {
 	Unread, Watched int
 	err             error // of the scrape's context
@@ -78,5 +78,5 @@ func (e *UnreadError) Error() string {
 
 func (e *UnreadError) Unwrap() error { return e.err }
 
-// Kind is the same however many were not read.
+// Kind is the same whatever the number of unread subjects is.
 func (*UnreadError) Kind() string { return "unread" }

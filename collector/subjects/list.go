@@ -15,34 +15,35 @@ import (
 	"ncp_exporter/ncpclient"
 )
 
-// list is the item that reads which subjects there are.
+// list is the item that reads the list of subjects.
 type list struct {
 	watcher *Watcher
 	logger  log.Logger
 
-	// What follows is guarded by the lock of the Watcher.
-	readAt  time.Time // the end of its last read
+	// The lock of the Watcher guards the fields below.
+	readAt  time.Time // when the last read ended
 	err     error     // of that read
-	inForce bool      // the subjects of an earlier Update's list still wait
-	number  uint64    // how many lists were read
-	unnamed int       // subjects on it that cannot be watched, as they have no usable id
+	inForce bool      // the list of an earlier Update is still used, as subjects on it wait
+	number  uint64    // how many lists were applied
+	unnamed int       // subjects on the list that have no usable id, so cannot be watched
 
 	sayPageSize sync.Once
 }
 
-// known says whether it is known, for an Update for which counts what was read since
-// that time, which subjects there are.
+// known says whether the subjects are known to an Update for which reads count that
+// ended at since or later. w.mu is held.
 func (l *list) known(since time.Time) bool {
 	return l.inForce || l.err == nil && refresh.Counts(l.readAt, since)
 }
 
-// Key is empty, as no subject's is.
+// Key is empty, which no id of a subject is.
 func (*list) Key() string { return "" }
 
-// TimedOut is false: nothing can be read before the list.
+// TimedOut is always false, so that the list never waits for one of the few places for
+// items that timed out: without a list, only the subjects of the last one are read.
 func (*list) TimedOut() bool { return false }
 
-// Refresh reads the list and adds the subjects that are to be read.
+// Refresh reads the list, and adds the subjects that are due to the queue.
 func (l *list) Refresh(ctx context.Context, _ refresh.Pace) error {
 	rows, err := l.rows(ctx)
 	if err != nil {
@@ -50,14 +51,14 @@ func (l *list) Refresh(ctx context.Context, _ refresh.Pace) error {
 	}
 	named := slices.DeleteFunc(rows, func(s ncpclient.Subject) bool { return s.ID == "" })
 	if len(rows) > 0 && len(named) == 0 {
-		// To take this for a list would drop every subject.
+		// An empty list would drop every subject and its series.
 		return fmt.Errorf("none of the %d subjects that NCP lists has a usable id", len(rows))
 	}
 	l.watcher.apply(named, len(rows)-len(named))
 	return nil
 }
 
-// Done keeps the outcome.
+// Done records how the read ended.
 func (l *list) Done(err error) {
 	l.watcher.mu.Lock()
 	defer l.watcher.mu.Unlock()
@@ -65,7 +66,7 @@ func (l *list) Done(err error) {
 	l.inForce = l.inForce && err == nil
 }
 
-// rows are the subjects that there are. One may be there twice.
+// rows gives all subjects. A subject may be there twice.
 func (l *list) rows(ctx context.Context) (rows []ncpclient.Subject, err error) {
 	options := &l.watcher.options
 	if len(options.IDs) == 0 {
@@ -79,7 +80,7 @@ func (l *list) rows(ctx context.Context) (rows []ncpclient.Subject, err error) {
 	return rows, nil
 }
 
-// notePageSize says once that the server wants smaller pages.
+// notePageSize logs, once, that NCP wants smaller pages.
 func (l *list) notePageSize() {
 	if l.watcher.client.PageSizeRefused() {
 		l.sayPageSize.Do(func() {
@@ -89,8 +90,8 @@ func (l *list) notePageSize() {
 	}
 }
 
-// apply takes over a whole list: a subject that is no longer on it is forgotten,
-// and those that have or may have something new are to be read.
+// apply takes over a complete list. A subject that is no longer on it is dropped.
+// Subjects that may have something new are added to the queue.
 func (w *Watcher) apply(rows []ncpclient.Subject, unnamed int) {
 	w.mu.Lock()
 	now := w.options.Now()
@@ -108,7 +109,7 @@ func (w *Watcher) apply(rows []ncpclient.Subject, unnamed int) {
 			s = w.newSubject(row.ID)
 			w.watched[row.ID] = s
 		case s.list == w.list.number:
-			continue // rows shift when subjects are added
+			continue // it is there twice: rows shift to the next page when subjects are added
 		}
 		s.list = w.list.number
 		listed++
@@ -127,11 +128,11 @@ func (w *Watcher) apply(rows []ncpclient.Subject, unnamed int) {
 		w.sortIDs()
 	}
 	w.list.unnamed = unnamed
-	// Those that waited longest for a whole read come first.
+	// The subjects whose last complete read is longest ago come first.
 	slices.SortStableFunc(due, func(a, b *subject) int { return a.upToDate().Compare(b.upToDate()) })
 	w.mu.Unlock()
-	// Those of other shards too: the account of a subject that moved is kept as
-	// long as there is that subject.
+	// These are also the subjects of other shards. So the ledger keeps what was counted
+	// of a subject that now belongs to another shard, as long as NCP lists it.
 	w.ledger.Listed(ids)
 	w.queue.Retain(func(item refresh.Item) bool {
 		s, ok := item.(*subject)

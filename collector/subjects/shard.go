@@ -7,16 +7,15 @@ import (
 	"github.com/dgryski/go-rendezvous"
 )
 
-// Shard is one of several exporters that share the subjects. The zero value
-// takes all.
+// Shard is one of several exporters that share the subjects. The zero value owns all
+// of them.
 type Shard struct {
 	name  string
-	nodes *rendezvous.Rendezvous // nil: there is only one
+	nodes *rendezvous.Rendezvous // nil if there is only one shard
 }
 
-// NewShard is shard number (from 0) of total. Which subjects it takes depends only
-// on these two; with one shard more, 1/total of the subjects move, all of them to
-// the new one.
+// NewShard makes shard number (from 0) of total. Only these two decide which subjects
+// it owns. If a shard is added, only the subjects move that the new one owns.
 func NewShard(number, total int) Shard {
 	if total <= 1 {
 		return Shard{}
@@ -28,7 +27,7 @@ func NewShard(number, total int) Shard {
 	return Shard{name: names[number], nodes: rendezvous.New(names, xxhash.Sum64String)}
 }
 
-// Owns says whether a subject is this shard's.
+// Owns says whether this shard watches a subject.
 func (s Shard) Owns(subjectID string) bool {
 	return s.nodes == nil || s.nodes.Lookup(subjectID) == s.name
 }

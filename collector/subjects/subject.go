@@ -11,40 +11,40 @@ import (
 	"ncp_exporter/ncpclient"
 )
 
-// Known is what the last reads told of a subject. It never changes: news makes
-// another one, so that a scrape may keep what it shows.
+// Known is what the last reads told of a subject. It never changes: each change makes
+// a new one, as a scrape may still be reading the old one.
 type Known struct {
 	ID string
-	// InList says whether NCP's list has told what follows; it has not of a
-	// subject that was named by flag, or before the first list.
+	// InList says whether the next three fields are set: they come from NCP's list.
+	// It is false before the first list, and for a subject that a flag names.
 	InList      bool
 	X509Subject string    // x509Subject, its distinguished name
 	Enabled     *bool     // enabled; nil if the list does not say
 	LastSeen    time.Time // lastSeenTime; zero if it cannot be read
 
-	// Err is that of the last read of the history, nil if it was whole. It is
-	// about this subject alone and does not name it.
+	// Err is the error of the last read of the history; nil if it was complete. It
+	// does not name the subject.
 	Err error
-	// Refreshed is the end of the last whole read; zero before the first.
+	// Refreshed is when the last complete read ended; zero before the first.
 	Refreshed   time.Time
-	Entries     int // rows of the history
+	Entries     int // rows in the history
 	Uncounted   ledger.Uncounted
 	Certificate Certificate
 }
 
-// subject is one subject that is watched: what is known of it, and when it is to
-// be read. It is guarded by the lock of its Watcher.
+// subject is one watched subject: what is known of it, and what decides when it is
+// read. The lock of its Watcher guards it.
 type subject struct {
 	watcher *Watcher
 	known   *Known
-	list    uint64 // the number of the last list that it was on
-	listed  times
+	list    uint64 // number of the last list that it was on
+	listed  times  // on that list
 	swept   swept
-	// unmoved is when the list last told that there is nothing new to read.
+	// unmoved is when a list last told that the subject has nothing new to read.
 	unmoved time.Time
 }
 
-// times are those by which the list tells that a subject has something new.
+// times are the times in the list that move when a subject has something new.
 type times struct{ lastSeen, updated time.Time }
 
 func timesOf(row ncpclient.Subject) times { return times{row.LastSeen, row.UpdateTime} }
@@ -53,14 +53,14 @@ func (t times) equal(other times) bool {
 	return t.lastSeen.Equal(other.lastSeen) && t.updated.Equal(other.updated)
 }
 
-// news changes what is known.
+// news replaces what is known by a changed copy.
 func (s *subject) news(change func(*Known)) {
 	next := *s.known
 	change(&next)
 	s.known = &next
 }
 
-// listedAs takes over what the list tells of the subject.
+// listedAs takes over what the list says of the subject.
 func (s *subject) listedAs(row ncpclient.Subject) {
 	s.listed = timesOf(row)
 	k := s.known
@@ -68,7 +68,7 @@ func (s *subject) listedAs(row ncpclient.Subject) {
 		return
 	}
 	s.news(func(k *Known) {
-		if k.X509Subject != row.X509Subject { // else the old text is kept, and the new one is not
+		if k.X509Subject != row.X509Subject { // keep the old string if it is equal: the new one holds memory too
 			k.X509Subject = row.X509Subject
 		}
 		k.InList, k.Enabled, k.LastSeen = true, row.Enabled, row.LastSeen
@@ -79,7 +79,8 @@ func sameFlag(a, b *bool) bool {
 	return a == b || a != nil && b != nil && *a == *b
 }
 
-// upToDate is when it was last known that nothing is missing of the history.
+// upToDate gives the time at which nothing was missing of the history: that of the
+// last complete read, or of a later list that showed nothing new.
 func (s *subject) upToDate() time.Time {
 	if s.unmoved.After(s.known.Refreshed) {
 		return s.unmoved
@@ -97,7 +98,7 @@ func (s *subject) TimedOut() bool {
 	return errors.Is(s.known.Err, ncpclient.ErrTimeout)
 }
 
-// Refresh has what is new in the history counted.
+// Refresh reads what is new in the history, and counts it in the ledger.
 func (s *subject) Refresh(ctx context.Context, pace refresh.Pace) error {
 	w := s.watcher
 	w.mu.Lock()
@@ -118,7 +119,7 @@ func (s *subject) Refresh(ctx context.Context, pace refresh.Pace) error {
 		switch {
 		case newest && !certificate.SeenTime.Before(k.Certificate.SeenTime):
 			k.Certificate = certificate
-		case !newest && read.Entries == 0: // else the newest row was read before, and not again
+		case !newest && read.Entries == 0: // if there are entries, this read may just not have reached its row
 			k.Certificate = Certificate{}
 		}
 	})
@@ -128,7 +129,7 @@ func (s *subject) Refresh(ctx context.Context, pace refresh.Pace) error {
 	return nil
 }
 
-// Done keeps the outcome of a read.
+// Done records how a read ended.
 func (s *subject) Done(err error) {
 	w := s.watcher
 	w.mu.Lock()
@@ -138,12 +139,12 @@ func (s *subject) Done(err error) {
 	updating := w.updating
 	w.mu.Unlock()
 	if err == nil && !updating {
-		w.ledger.Commit() // an Update does so at its end
+		w.ledger.Commit() // no Update is running that would commit at its end
 	}
 }
 
-// history gives the pages of a subject's history to the ledger. It keeps the
-// certificate of the newest row that went by.
+// history gives the pages of a subject's history to the ledger. From the rows that it
+// reads it keeps the certificate of the newest one.
 type history struct {
 	client    Client
 	subjectID string

@@ -8,37 +8,38 @@ import (
 	"github.com/go-kit/log/level"
 )
 
-// sweep says which subjects are to be read. A subject whose times in the list
-// (lastSeenTime, updateTime) stand still has nothing new, if these times are
-// right, and is read only once in the interval. Nobody has documented that they
-// are right. If such a read finds new rows they are not, and every subject is read
-// in each scrape from then on.
+// sweep decides which subjects are read. A subject whose times in the list
+// (lastSeenTime, updateTime) do not change should have nothing new, so it is read only
+// once in the interval. But no document of NCP promises that these times are right. If
+// such a read finds new rows, they are wrong, and every subject is read in each scrape
+// from then on.
 type sweep struct {
-	interval    time.Duration // 0: every subject is read each time
+	interval    time.Duration // 0: every subject is read in each scrape
 	lateArrival time.Duration
 	logger      log.Logger
 	disabled    bool // the times turned out wrong
 }
 
-// swept is what a sweep knows of a subject.
+// swept is what sweep knows of a subject.
 type swept struct {
-	// baseline are the times that the list told before the last whole read.
+	// baseline are the times in the list before the last complete read.
 	baseline times
 	begun    bool // there is a baseline
-	// settled says that the last read found all that these times tell of. Until
-	// then rows may still arrive.
+	// settled says that the last read found everything that these times announce.
+	// Before that, rows may still arrive.
 	settled bool
-	due     time.Time // the next read, if the times stand still
-	// suspect says that the last read found new rows although the times stood
-	// still. They may have come between the list and the read: if so, the next
-	// list tells.
+	due     time.Time // when it is read next, if the times do not change
+	// suspect says that the last read found new rows although the times had not
+	// changed. The rows may have come after the list and before the read. Then the
+	// times in the next list are different.
 	suspect bool
 }
 
-// on says whether there are subjects that need not be read.
+// on says whether some subjects need not be read.
 func (w *sweep) on() bool { return w.interval > 0 && !w.disabled }
 
-// check compares new times of the list with what the last read found.
+// check compares the times of a new list with those before the last read. It disables
+// the sweep if that read found new rows and the times are still the same.
 func (w *sweep) check(s *subject, listed times) {
 	if !s.swept.suspect {
 		return
@@ -51,14 +52,14 @@ func (w *sweep) check(s *subject, listed times) {
 	}
 }
 
-// due says whether a subject is to be read.
+// due says whether a subject must be read now.
 func (w *sweep) due(s *subject, now time.Time) bool {
 	k := &s.swept
 	return !w.on() || !s.known.InList || s.known.Err != nil || !k.begun || !k.settled || !k.baseline.equal(s.listed) || !now.Before(k.due)
 }
 
-// read takes note of a whole read that began after the list had told these times.
-// It found so many new rows; the newest of all rows is of that time.
+// read records a complete read of a subject. listed are the times in the list before
+// it, found is the number of new rows, and newest is the time of the newest row.
 func (w *sweep) read(s *subject, listed times, found int, newest time.Time) {
 	if w.interval == 0 {
 		return
@@ -68,12 +69,13 @@ func (w *sweep) read(s *subject, listed times, found int, newest time.Time) {
 	k.suspect = found > 0 && k.begun && k.settled && k.baseline.equal(listed)
 	wait := w.interval
 	if !k.begun {
-		// After a start all are read at about the same time. The next reads are
-		// spread over the interval.
+		// After a start all subjects are read at about the same time. So the next
+		// reads are spread over the interval.
 		wait = time.Duration(float64(wait) * float64(xxhash.Sum64String(s.known.ID)>>11) / (1 << 53))
 	}
 	k.baseline, k.begun, k.due = listed, true, refreshed.Add(wait)
-	// A row may be late to arrive. A subject that was never seen has none.
+	// Rows may arrive late, but only within lateArrival. A subject that was never seen
+	// has no rows.
 	k.settled = listed.lastSeen.IsZero() && s.known.Entries == 0 ||
 		!listed.lastSeen.IsZero() && (!newest.Before(listed.lastSeen) || refreshed.Sub(listed.lastSeen) > w.lateArrival)
 }

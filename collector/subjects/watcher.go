@@ -1,9 +1,10 @@
-// Package subjects watches the subjects of External Access: which there are, when
-// the history of each is read, and what came of it. It knows NCP, and no metrics.
+// Package subjects watches the subjects of External Access: which subjects there are,
+// when the history of each is read, and what the reads found. It knows NCP, but no
+// metrics.
 //
-// A scrape calls Update. The reads are items of a refresh.Queue: first the
-// subjects that the last scrape had no time for, then the list, then the
-// subjects on it.
+// A scrape calls Update. The reads are items of a refresh.Queue, in this order: the
+// subjects that the last scrape had no time for, the list of subjects, the subjects on
+// it.
 package subjects
 
 import (
@@ -29,24 +30,24 @@ type Client interface {
 
 // Options are the settings of a Watcher.
 type Options struct {
-	// IDs are the subjects to watch; empty is all that NCP lists.
+	// IDs are the subjects to watch; if empty, all that NCP lists.
 	IDs []string
-	// PageSize is the number of rows a page that is asked for.
+	// PageSize is how many rows are asked for on each page.
 	PageSize int
-	// Concurrency is how many subjects are read side by side.
+	// Concurrency is how many subjects are read at the same time.
 	Concurrency int
-	// Sweep is how often a subject is read whose times in the list stand still;
-	// 0 reads every subject each time. See sweep.
+	// Sweep is how often a subject is read whose times in the list do not change; 0:
+	// every subject is read in each scrape. See sweep.
 	Sweep time.Duration
-	// LateArrival is how much later than its seenTime a row may still appear.
+	// LateArrival is how much later than its seenTime a row may appear in a history.
 	LateArrival time.Duration
-	// Shard is which of the subjects this exporter takes.
+	// Shard says which of the subjects this exporter watches.
 	Shard Shard
 	// Now is the clock.
 	Now func() time.Time
 }
 
-// Watcher watches subjects and has their authentications counted in a ledger.
+// Watcher watches subjects, and counts their authentications in a ledger.
 type Watcher struct {
 	client       Client
 	ledger       *ledger.Ledger
@@ -58,14 +59,14 @@ type Watcher struct {
 	list    list
 	sweep   sweep
 	watched map[string]*subject
-	ids     []string // of the watched, sorted
-	// since is the time from which on a read counts for the last Update.
+	ids     []string // the keys of watched, sorted
+	// since: reads that ended then or later count for the last Update.
 	since    time.Time
 	updating bool
 }
 
-// NewWatcher makes a Watcher. Until it has read the first list it watches the
-// subjects of the ledger, so that a restart leaves no gap in their counters.
+// NewWatcher makes a Watcher. Before the first list it watches the subjects that are in
+// the ledger, so that their counters are there right after a restart.
 func NewWatcher(logger log.Logger, client Client, l *ledger.Ledger, options Options) *Watcher {
 	w := &Watcher{
 		client:  client,
@@ -89,22 +90,22 @@ func (w *Watcher) newSubject(id string) *subject {
 	return &subject{watcher: w, known: &Known{ID: id}}
 }
 
-// Update reads the list of subjects and the history of each. It returns soon
-// after ctx ends, and nil only if all was read since that time or later. What it
-// has no time for goes on, and comes first in the next Update.
+// Update reads the list of subjects and the history of each. It returns soon after ctx
+// ends. It returns nil only if everything was read at since or later. Reads that began
+// continue after it; subjects that still wait come first in the next Update.
 func (w *Watcher) Update(ctx context.Context, since time.Time) error {
 	left := w.queue.Len()
 	w.mu.Lock()
-	// While subjects of the last list wait, that list is still the one in force.
+	// While subjects of the last list wait, that list is still used.
 	w.list.inForce = left > 0 && w.list.known(w.since)
 	w.since, w.updating = since, true
 	w.mu.Unlock()
 
 	w.queue.Add(&w.list)
 	w.queue.Run(ctx)
-	// The next Update puts it behind what is left of its subjects.
+	// If the list still waits, the next Update adds it again, behind these subjects.
 	w.queue.Retain(func(item refresh.Item) bool { return item != &w.list })
-	w.ledger.Commit() // also if the deadline cut the rest off
+	w.ledger.Commit() // even if ctx ended: what was read is complete for its subject
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -112,35 +113,35 @@ func (w *Watcher) Update(ctx context.Context, since time.Time) error {
 	return w.outcome(ctx)
 }
 
-// Close ends what goes on, and keeps what it has read. Update is not called
-// after it.
+// Close ends the reads that continue, and writes what was counted. Update is not
+// called after it.
 func (w *Watcher) Close() {
 	w.queue.Close()
 	w.ledger.Commit()
 }
 
-// State is what is known of all subjects.
+// State tells what is known of all subjects.
 type State struct {
-	// Listed says whether it is known which subjects there are.
+	// Listed says whether the list counts for the last Update.
 	Listed   bool
 	Subjects []Subject // sorted by id
-	// Sweeping says whether there are subjects that need not be read each time.
+	// Sweeping says whether some subjects need not be read in each scrape.
 	Sweeping bool
 }
 
 // Subject is one subject of a State.
 type Subject struct {
 	*Known
-	// Fresh says whether the last read of the history was whole and counts for
-	// the last Update.
+	// Fresh says whether what is known of the history is complete and counts for the
+	// last Update.
 	Fresh bool
-	// Counted says whether the history was read whole once: then Totals tells
-	// what was counted.
+	// Counted says whether the history was ever read completely. Only then Totals is
+	// set.
 	Counted bool
 	Totals  ledger.Totals
 }
 
-// State is what is known now. It asks NCP nothing.
+// State gives what is known now. It does not call NCP.
 func (w *Watcher) State() State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -156,7 +157,7 @@ func (w *Watcher) State() State {
 	return state
 }
 
-// sortIDs follows a change of the watched.
+// sortIDs sets ids after a change of watched.
 func (w *Watcher) sortIDs() {
 	w.ids = slices.Sorted(maps.Keys(w.watched))
 }
