@@ -20,8 +20,7 @@ import (
 	"ncp_exporter/ncpclient"
 )
 
-// bareCollector makes given series at each Collect, as the smallest exporter
-// would.
+// bareCollector makes the same series at each Collect, as a minimal exporter would.
 type bareCollector struct{ series []bareSeries }
 
 type bareSeries struct {
@@ -69,8 +68,8 @@ func newBareCollector(b *testing.B, s Scrape) *bareCollector {
 	return bare
 }
 
-// stopwatch measures the time during which at least one call to NCP is under
-// way: sending, waiting, and reading the answer.
+// stopwatch measures the time in which at least one call to NCP is running: sending,
+// waiting, or reading the answer.
 type stopwatch struct {
 	mu     sync.Mutex
 	active int
@@ -94,7 +93,7 @@ func (s *stopwatch) stop() {
 	}
 }
 
-// timedClient are the clients of both APIs with a stopwatch on each call.
+// timedClient wraps the clients of both APIs, and times each call.
 type timedClient struct {
 	RecentChangesClient
 	subjects.Client
@@ -120,10 +119,9 @@ func (c timedClient) CredentialsPage(ctx context.Context, id string, number, siz
 }
 
 // BenchmarkScrape compares a scrape of 1,000 series with a bare client_golang
-// handler that has the same series in memory. Of the scrape it takes the
-// exporter's own part: all but the time during which NCP (simulated, without
-// latency) was being asked. The two take turns, so that a noisy machine is
-// noisy to both.
+// handler that has the same series in memory. It leaves out the time in which the
+// simulated NCP, which has no latency, was being asked. The two run in turns, so that
+// noise on the machine disturbs both.
 func BenchmarkScrape(b *testing.B) {
 	watch := &stopwatch{}
 	w := newWorld(b, worldOptions{perCert: true, watch: watch})
@@ -143,7 +141,7 @@ func BenchmarkScrape(b *testing.B) {
 		promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(rw, req)
 	})
 	serve := func(h http.Handler) time.Duration {
-		runtime.GC() // each pays for its own garbage only
+		runtime.GC() // so that neither collects the garbage of the other
 		begin := time.Now()
 		rec := httptest.NewRecorder()
 		h.ServeHTTP(rec, httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/metrics", http.NoBody))

@@ -10,8 +10,8 @@ import (
 	"ncp_exporter/ncpclient/ncptest"
 )
 
-// Series come in the order in which they are shown. To sort those of thousands
-// of subjects would take more than all else that is done for them.
+// Series come in the order in which they are exposed. Sorting the series of thousands of
+// subjects would take longer than everything else that is done for them.
 func TestSeriesComeInOrder(t *testing.T) {
 	w := newWorld(t, worldOptions{})
 	for i, id := range []string{"d", "b", "a", "c"} {
@@ -40,7 +40,7 @@ func TestSeriesComeInOrder(t *testing.T) {
 		}
 		before[family] = now
 	}
-	if len(before) < 7 { // those of a subject
+	if len(before) < 7 { // as many as a subject has
 		t.Errorf("there are %d families only", len(before))
 	}
 }

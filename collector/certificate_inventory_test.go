@@ -71,8 +71,8 @@ func TestCertificateInventory(t *testing.T) {
 	wantValue(t, s, 1, successFamily, "collector", inventoryCollector)
 }
 
-// Version 1 is asked where the key or the site does not allow version 2, and
-// from then on alone.
+// If the key or the site does not allow version 2, version 1 is asked, and from then on
+// only version 1.
 func TestCertificateInventoryOfVersion1(t *testing.T) {
 	sub := ncptest.Key{AccessKey: ncptest.DemoAccessKey, SecretKey: ncptest.DemoSecretKey, SubAccount: true}
 	w := newWorld(t, worldOptions{expiry: true, ncp: ncptest.Config{Keys: []ncptest.Key{sub}}})
@@ -89,7 +89,7 @@ func TestCertificateInventoryOfVersion1(t *testing.T) {
 			t.Errorf("%d calls in scrape %d", got, calls)
 		}
 	}
-	// Should version 1 fail, version 2 has another chance.
+	// If version 1 fails, version 2 is asked again.
 	w.SetKeys(ncptest.Key{AccessKey: ncptest.DemoAccessKey, SecretKey: ncptest.DemoSecretKey})
 	w.SetFault(func() ncptest.Fault {
 		return ncptest.Times(1, ncptest.ForOp(ncptest.Certificates, ncptest.GatewayError(404, "300", "gone")))
@@ -100,7 +100,7 @@ func TestCertificateInventoryOfVersion1(t *testing.T) {
 	wantValue(t, s, 1, inUseFamily, "certificate_id", "999")
 }
 
-// Pages that count from 0 and from 1, sizes that are refused or clamped.
+// Pages may count from 0 or from 1, and a page size may be refused or reduced.
 func TestCertificateInventoryPages(t *testing.T) {
 	for _, from := range []int{0, 1} {
 		for name, cfg := range map[string]ncptest.Config{
@@ -146,7 +146,7 @@ func TestCertificateInventoryThatFails(t *testing.T) {
 			}
 		})
 	}
-	// What means that there is none is no failure.
+	// An error code that means "no certificates" is no failure.
 	for _, code := range []string{"2200", "1006"} {
 		w := newWorld(t, worldOptions{expiry: true})
 		w.SetFault(ncptest.ForOp(ncptest.Certificates, ncptest.ReturnCode(200, code, "No certificate exists.")))

@@ -98,7 +98,7 @@ func TestStatusChangesBetweenScrapes(t *testing.T) {
 	wantValue(t, s, 1, changesFamily, "status", "validation_timed_out")
 	wantValue(t, s, 1, changesFamily, "status", "ongoing")
 
-	// A scrape that fails is no look: the changes are seen by the next one.
+	// A scrape that fails sees no changes: the next one sees them.
 	w.SetFault(ncptest.ForOp(ncptest.RecentChanges, ncptest.EmptyBody(500)))
 	w.SetChanges(change("1", 1, "Normal"), change("3", 1, "Ongoing"))
 	s = w.scrape(t)
@@ -124,7 +124,7 @@ func TestOnlyTheWindowIsAskedFor(t *testing.T) {
 	}
 }
 
-// One row that cannot be shown hides no other, but the scrape was not whole.
+// A row that cannot be shown hides no other row, but success is 0.
 func TestCertificatesWithoutIDs(t *testing.T) {
 	w := newWorld(t, worldOptions{})
 	answer := func(orders string) {
@@ -136,7 +136,7 @@ func TestCertificatesWithoutIDs(t *testing.T) {
 	wantValue(t, s, 1, changedFamily, "status", "validation_timed_out")
 	wantValue(t, s, 0, changedFamily, "status", "ongoing")
 
-	answer(`"junk"`) // to take this for an answer would say that all is well
+	answer(`"junk"`) // taken for an answer, this would look as if nothing was wrong
 	s = w.scrape(t)
 	wantValue(t, s, 0, successFamily, "collector", "certificate_manager")
 	wantAbsent(t, s, changedFamily)

@@ -76,7 +76,7 @@ func TestOneFailureDisturbsNoOther(t *testing.T) {
 		"error":    func(context.Context) error { return errors.New("no") },
 		"panic":    func(context.Context) error { panic("oops") },
 		"deadline": wait,
-		// One that does not heed its context is left behind.
+		// The scrape does not wait for a collector that ignores its context.
 		"deaf": func(context.Context) error { time.Sleep(time.Minute); return nil },
 	}
 	for name, update := range failures {
@@ -122,7 +122,7 @@ func TestOverlappingScrapesShareOneUpdate(t *testing.T) {
 	})
 }
 
-// The client that began an update may go away: others wait for it.
+// An update continues if the client that began it disconnects: others wait for it.
 func TestAClientThatGoesAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -176,8 +176,7 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-// A failure is an event: one line when it begins, none while it lasts, one when
-// it ends.
+// A failure is logged once when it begins, and once when it ends.
 func TestLogTellsEvents(t *testing.T) {
 	var out strings.Builder
 	var err error
@@ -202,9 +201,9 @@ func TestLogTellsEvents(t *testing.T) {
 	}
 }
 
-// A collector that was done in time is not spoilt by one that was not.
+// A collector that was done in time succeeds, even if another was not.
 func TestTheDeadlineOfOneIsNotThatOfTheOther(t *testing.T) {
-	for range 20 { // a select between two that are ready takes either
+	for range 20 { // a select with two ready cases takes any of them
 		synctest.Test(t, func(t *testing.T) {
 			e := newExporter(newFake("slow", wait), newFake("quick", ok))
 			defer e.Close()
@@ -215,8 +214,8 @@ func TestTheDeadlineOfOneIsNotThatOfTheOther(t *testing.T) {
 	}
 }
 
-// A scrape that joins an update which then ends by its own, earlier deadline
-// has time left, and asks again.
+// A scrape shares an update that has an earlier deadline. When that deadline ends the
+// update, the scrape has time left, and asks again.
 func TestAScrapeOutlivesTheUpdateItJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake("a", nil)

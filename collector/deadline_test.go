@@ -34,8 +34,7 @@ func (w *world) within(t *testing.T, timeout time.Duration) Scrape {
 	return s
 }
 
-// bySubject are the values of a gauge or counter by subject; of a counter, those
-// of failures.
+// bySubject gives the values of a gauge, or of the failures of a counter, by subject.
 func bySubject(t *testing.T, s Scrape, name string) map[string]float64 {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -62,7 +61,7 @@ func bySubject(t *testing.T, s Scrape, name string) map[string]float64 {
 	return values
 }
 
-// whole is how many subjects show counters.
+// whole gives the number of subjects that have counters.
 func whole(t *testing.T, s Scrape) int {
 	t.Helper()
 	return len(bySubject(t, s, authFamily))
@@ -77,9 +76,9 @@ func manySubjects(w *world, n int) []string {
 	return ids
 }
 
-// NCP is five times too slow for the deadline: every scrape is answered in
-// time, and each subject is whole after as many scrapes as the work takes
-// and two more, with and without time between the scrapes.
+// NCP is five times too slow for the deadline. Every scrape is answered in time. Each
+// subject has counters after as many scrapes as the work takes, and two more, with and
+// without time between the scrapes.
 func TestAnAPIFiveTimesTooSlow(t *testing.T) {
 	const (
 		subjects    = 200
@@ -109,7 +108,7 @@ func TestAnAPIFiveTimesTooSlow(t *testing.T) {
 				if n := strings.Count(w.log.String(), "level=warn"); n != 1 {
 					t.Errorf("that there is too little time is said %d times, want once:\n%s", n, w.log)
 				}
-				// It goes on like that: no subject has to wait longer for its next turn.
+				// From then on no subject waits longer than this for its next read.
 				begin := float64(time.Now().Unix())
 				for scrape := 1; ; scrape++ {
 					time.Sleep(between)
@@ -132,8 +131,8 @@ func TestAnAPIFiveTimesTooSlow(t *testing.T) {
 	}
 }
 
-// One history takes many scrapes to read. It gets there, and meanwhile the
-// others are read in each.
+// One history takes many scrapes to read. In the end it is read, and meanwhile the
+// others are read in each scrape.
 func TestAHistoryLongerThanAScrape(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, worldOptions{direct: true, concurrency: 2, ncp: ncptest.Config{Latency: 500 * time.Millisecond}})
@@ -155,7 +154,7 @@ func TestAHistoryLongerThanAScrape(t *testing.T) {
 	})
 }
 
-// Subjects that hang hold up the others until each was found out, and no more.
+// Subjects that hang delay the others only until each of them has timed out.
 func TestSubjectsThatHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, worldOptions{direct: true, retries: 3, timeout: 5 * time.Second, ncp: ncptest.Config{Latency: 50 * time.Millisecond}})
@@ -190,14 +189,13 @@ func TestSubjectsThatHang(t *testing.T) {
 			time.Sleep(5 * time.Second)
 		}
 		w.SetFault(nil)
-		w.within(t, 10*time.Second) // what hung may go on hanging for the time of one request
+		w.within(t, 10*time.Second) // a read that hangs may do so for the timeout of one request
 		time.Sleep(5 * time.Second)
 		wantValue(t, w.within(t, 10*time.Second), 1, successFamily, "collector", eaCollector)
 	})
 }
 
-// What a scrape had no time to wait for serves the next one, which says how old
-// it is.
+// A read that a scrape had no time to wait for serves the next one, which shows its age.
 func TestWhatIsUnderWayServesTheNextScrape(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, worldOptions{direct: true, timeout: time.Minute, ncp: ncptest.Config{Latency: 12 * time.Second}})
@@ -214,7 +212,7 @@ func TestWhatIsUnderWayServesTheNextScrape(t *testing.T) {
 		if age < 5 || age > 6 { // since the first scrape was answered
 			t.Errorf("the age is %v, want that of the answer that came after the first scrape", age)
 		}
-		// Nothing is shown twice as news: the API hangs now.
+		// The API hangs now, and nothing is shown as new a second time.
 		w.SetFault(ncptest.Always(ncptest.Hang()))
 		time.Sleep(15 * time.Second)
 		w.within(t, 10*time.Second)
@@ -224,8 +222,8 @@ func TestWhatIsUnderWayServesTheNextScrape(t *testing.T) {
 	})
 }
 
-// With a greatest age scrapes are answered from one refresh while it is young
-// enough, and say its age.
+// With a maximum age, scrapes are answered from one refresh while it is young enough, and
+// show its age.
 func TestMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, worldOptions{direct: true, maxAge: 30 * time.Second})
@@ -252,7 +250,8 @@ func TestMaxAge(t *testing.T) {
 				}
 			}
 		}
-		// A failed refresh is one too: two Prometheis do not ask a broken API twice as often.
+		// This holds for a failed refresh too: two Prometheus servers must not ask a broken
+		// API twice as often.
 		w.SetFault(ncptest.Always(ncptest.EmptyBody(500)))
 		time.Sleep(time.Minute)
 		for range 2 {
@@ -264,7 +263,8 @@ func TestMaxAge(t *testing.T) {
 	})
 }
 
-// 50 scrapes at once: one refresh, all answered, the API sees the calls of one.
+// 50 scrapes at the same time are all answered, from one refresh: the API sees the calls
+// of one.
 func TestFiftyScrapesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, worldOptions{direct: true, ncp: ncptest.Config{Latency: 100 * time.Millisecond}})
@@ -290,8 +290,8 @@ func TestFiftyScrapesAtOnce(t *testing.T) {
 	})
 }
 
-// A client that hangs up gets its scrape ended; what NCP was asked goes on to
-// its end, and nothing is left behind (the bubble would not end).
+// If a client disconnects, its scrape ends. The calls to NCP continue to their end, and
+// no goroutine is left (or the bubble would not end).
 func TestCloseEndsWhatGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, worldOptions{direct: true, timeout: time.Hour})
@@ -315,7 +315,7 @@ func TestCloseEndsWhatGoesOn(t *testing.T) {
 	})
 }
 
-// What was read after the scrape was answered is on disk before the next one.
+// What is read after a scrape was answered is on disk before the next scrape.
 func TestWhatGoesOnIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ledger.New(ledger.Options{LateArrival: time.Hour, Now: time.Now})
@@ -329,7 +329,7 @@ func TestWhatGoesOnIsKept(t *testing.T) {
 	})
 }
 
-// A refresh that was cut off is not one to answer from again.
+// A refresh that its deadline cut off does not answer another scrape.
 func TestMaxAgeOfHalfARefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, worldOptions{direct: true, timeout: time.Minute, maxAge: time.Hour, ncp: ncptest.Config{Latency: 7 * time.Second}})
@@ -339,7 +339,8 @@ func TestMaxAgeOfHalfARefresh(t *testing.T) {
 	})
 }
 
-// Twenty first reads take minutes each. They hold up nobody, and get there.
+// Twenty first reads take minutes each. They delay no other subject, and are read in the
+// end.
 func TestSlowFirstReadsHoldUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, worldOptions{direct: true, pageSize: 20})

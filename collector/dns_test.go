@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// While the name of NCP's host cannot be resolved, in whatever way, scrapes are
-// answered in time; the first after that is whole.
+// While the name of NCP's host cannot be resolved, scrapes are answered in time. The
+// first one after that is complete.
 func TestDNSFails(t *testing.T) {
 	const timeout = 2 * time.Second
 	for name, fail := range map[string]func(context.Context) error{
@@ -42,7 +42,7 @@ func TestDNSFails(t *testing.T) {
 			}
 			close(fails)
 			s := w.within(t, timeout)
-			if ok, _ := value(t, s, successFamily, "collector", eaCollector); ok == 0 { // it joined what still hung
+			if ok, _ := value(t, s, successFamily, "collector", eaCollector); ok == 0 { // it shared a request that still hung
 				s = w.within(t, timeout)
 			}
 			for _, c := range []string{eaCollector, cmCollector} {

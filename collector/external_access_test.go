@@ -130,7 +130,7 @@ func TestSubjectsComeAndGo(t *testing.T) {
 	wantValue(t, s, 2, subjectFamily)
 	wantValue(t, s, 1, successFamily, "collector", "external_access")
 
-	// One that comes back goes on where it was.
+	// If a subject comes back, its counters continue.
 	put(w.Server, "a")
 	w.AddCredentials("a", history(6)...)
 	wantValue(t, w.scrape(t), 5, authFamily, "subject_id", "a", "result", "success")
@@ -158,7 +158,7 @@ func TestASubjectThatFailsByItself(t *testing.T) {
 	wantAbsent(t, s, lastFamily, "subject_id", "bad")
 	wantValue(t, s, 0, freshFamily, "subject_id", "bad")
 	wantValue(t, s, 1, infoFamily, "subject_id", "bad")
-	// Never half a history: nothing was read whole, so nothing was counted.
+	// Half a history is never counted: nothing was read completely, so nothing counts.
 	wantAbsent(t, s, authFamily, "subject_id", "never")
 	wantAbsent(t, s, "ncp_external_access_subject_refresh_timestamp_seconds", "subject_id", "never")
 
@@ -243,8 +243,8 @@ func TestHostileNames(t *testing.T) {
 	}
 }
 
-// Rows that arrive while the pages are read push others to later pages, and
-// rows that are dropped pull them forward.
+// Rows that arrive while the pages are read move others to later pages. Rows that are
+// dropped move others to earlier pages.
 func TestPagesShift(t *testing.T) {
 	for _, order := range []ncptest.Order{ncptest.NewestFirst, ncptest.OldestFirst} {
 		t.Run(order.String(), func(t *testing.T) {
@@ -287,7 +287,7 @@ func TestPagesShift(t *testing.T) {
 		wantValue(t, s, 1, successFamily, "collector", "external_access")
 		success, _ := value(t, s, authFamily, "result", "success")
 		failure, _ := value(t, s, authFamily, "result", "failure")
-		// The five that were dropped were in no whole read.
+		// The five dropped rows were in no complete read.
 		if success+failure != 195 {
 			t.Errorf("%v rows were counted, want the 195 of the whole read", success+failure)
 		}
@@ -394,8 +394,8 @@ func TestEveryFaultHealsByItself(t *testing.T) {
 	}
 }
 
-// faultTimeout is the time of one request: short where the answer never comes,
-// and else so long that a slow machine makes no fault of its own.
+// faultTimeout gives the timeout of one request: short if the answer never comes, else
+// so long that a slow machine does not cause a fault of its own.
 func faultTimeout(fault string) time.Duration {
 	if fault == "never" {
 		return time.Second
@@ -403,8 +403,8 @@ func faultTimeout(fault string) time.Duration {
 	return 30 * time.Second
 }
 
-// With more subjects than a scrape has time for, those that waited longest are
-// read first, so that each gets its turn.
+// If there are more subjects than a scrape has time for, those that waited longest are
+// read first, so that all are read in turn.
 func TestTheLongestWaitingIsReadFirst(t *testing.T) {
 	w := newWorld(t, worldOptions{concurrency: 1})
 	var ids []string

@@ -8,9 +8,9 @@ import (
 	"ncp_exporter/ncpclient/ncptest"
 )
 
-// One call in three fails, in every way, while logins go on and old rows are
-// dropped: no counter falls, none that was there vanishes, and once it is calm
-// every login is counted.
+// One call in three fails, in every way, while subjects log in and old rows are dropped.
+// No counter falls, none disappears, and when the faults have ended, every login is
+// counted.
 func TestOneCallInThreeFails(t *testing.T) {
 	for _, order := range []ncptest.Order{ncptest.NewestFirst, ncptest.OldestFirst, ncptest.NoOrder} {
 		t.Run(order.String(), func(t *testing.T) {
@@ -31,7 +31,7 @@ func TestOneCallInThreeFails(t *testing.T) {
 				login(id, 30*(i+1))
 			}
 			w.SetChanges(change("1", 1, "Ongoing"))
-			w.scrape(t) // a calm first scrape: from now on every counter must stay
+			w.scrape(t) // a first scrape without faults: from now on every counter must stay
 			w.SetFault(ncptest.OneIn(3, 7,
 				ncptest.GatewayError(500, "900", "unexpected"), ncptest.EmptyForbidden(), ncptest.GatewayError(401, "200", "no"),
 				ncptest.ReturnCode(200, "9999", "no"), ncptest.HTMLPage(200), ncptest.CutShort(), ncptest.CutClean(),

@@ -40,7 +40,7 @@ func TestScrapeTimeout(t *testing.T) {
 	}
 }
 
-// get asks a handler of two collectors, and gives the deadline that they saw.
+// get scrapes a handler with two collectors, and gives the deadline that they saw.
 func get(t *testing.T, query string, header http.Header) (*httptest.ResponseRecorder, time.Duration) {
 	t.Helper()
 	var left time.Duration
@@ -91,7 +91,7 @@ func TestHandler(t *testing.T) {
 	})
 }
 
-// A metric that cannot be shown costs itself, not the scrape.
+// An invalid metric is left out, and the others are still there.
 func TestABadMetric(t *testing.T) {
 	var out strings.Builder
 	logger := log.NewLogfmtLogger(log.NewSyncWriter(&out))
@@ -108,8 +108,8 @@ func TestABadMetric(t *testing.T) {
 	}
 }
 
-// Many scrapes that want the same at the same time get one answer, made once. One
-// that wants another is answered by itself.
+// Scrapes that ask for the same thing at the same time share one answer. A scrape that
+// asks for something else has its own.
 func TestOneAnswerForScrapesAtTheSameTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -161,8 +161,8 @@ type countingCollector struct{ collected atomic.Int64 }
 func (*countingCollector) Describe(chan<- *prometheus.Desc)   {}
 func (c *countingCollector) Collect(chan<- prometheus.Metric) { c.collected.Add(1) }
 
-// A scrape that shares an answer which was cut off by an earlier deadline has time
-// left, and asks again; one with an earlier deadline does not wait for the other.
+// If an earlier deadline cuts off a shared answer, a scrape with time left asks again. A
+// scrape with an earlier deadline does not wait for an answer with a later one.
 func TestDeadlinesOfSharedAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake("a", nil)

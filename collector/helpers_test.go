@@ -42,8 +42,8 @@ type worldOptions struct {
 	perCert  bool
 	timeout  time.Duration // of one request
 	retries  int
-	// concurrency is how many requests are in flight, and how many subjects are
-	// read side by side; 0 is 10.
+	// concurrency is how many requests are in flight, and how many subjects are read
+	// at the same time; 0 means 10.
 	concurrency int
 	watch       *stopwatch // measures the calls to NCP, if not nil
 	sweep       time.Duration
@@ -53,10 +53,10 @@ type worldOptions struct {
 	ledger      *ledger.Ledger
 	// dial makes the connections, if not nil.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// direct has no network between the exporter and NCP, so that all of it can
-	// be in one synctest bubble.
+	// direct leaves out the network between the exporter and NCP, so that both can be
+	// in one synctest bubble.
 	direct bool
-	// expiry has the collectors of what runs out too.
+	// expiry adds the collectors that tell what expires.
 	expiry bool
 }
 
@@ -87,7 +87,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	}
 	base := "http://127.0.0.1"
 	if o.direct {
-		time.Sleep(time.Until(past().AddDate(0, 1, 0))) // no history lies ahead of a bubble's clock
+		time.Sleep(time.Until(past().AddDate(0, 1, 0))) // so that no history is in the future of the bubble's clock
 		config.Transport = direct{server}
 	} else {
 		if err := server.Start(); err != nil {
@@ -149,7 +149,7 @@ func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
 	done := make(chan error, 1)
 	go func() {
 		defer func() {
-			if p := recover(); p != nil { // as net/http's server takes it
+			if p := recover(); p != nil { // as the server of net/http does
 				done <- io.ErrUnexpectedEOF
 				return
 			}
@@ -165,7 +165,7 @@ func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// scrape is one scrape with a deadline that no test should reach.
+// scrape does one scrape, with a deadline that no test should reach.
 func (w *world) scrape(t testing.TB) Scrape {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

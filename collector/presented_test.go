@@ -17,8 +17,8 @@ const (
 	unreadableFamily = "ncp_external_access_unreadable_certificates"
 )
 
-// showing is a login at a minute, with a certificate that runs out after so
-// many days.
+// showing is a login at that minute, with a certificate that expires after that many
+// days.
 func showing(minute, days int) ncptest.Credential {
 	row := ncptest.NewCredential(past().Add(time.Duration(minute)*time.Minute), strconv.Itoa(days), false)
 	from := past().Truncate(time.Second)
@@ -36,7 +36,7 @@ func TestTheCertificateOfTheNewestRow(t *testing.T) {
 			w.AddCredentials("s", history(250)...)
 			s := w.scrape(t)
 			wantAbsent(t, s, notAfterFamily)
-			wantValue(t, s, 1, unreadableFamily) // the guide's placeholder; who never logged in has none
+			wantValue(t, s, 1, unreadableFamily) // the placeholder of NCP's guide; a subject that never logged in is not counted here
 			for day := 1; day < 60; day += 7 {
 				w.AddCredentials("s", showing(300+day, day))
 				s = w.scrape(t)
@@ -45,10 +45,10 @@ func TestTheCertificateOfTheNewestRow(t *testing.T) {
 				wantValue(t, s, 0, unreadableFamily)
 			}
 			wantAbsent(t, s, notAfterFamily, "subject_id", "idle")
-			// A row that comes late is not the newest.
+			// A row that arrives late is not the newest one.
 			w.AddCredentials("s", showing(299, 999))
 			wantValue(t, w.scrape(t), runsOut(57), notAfterFamily, "subject_id", "s")
-			// A newest row whose certificate is junk has none, and not the one before.
+			// If the newest row has an unreadable certificate, an older one must not be shown.
 			junk := showing(400, 1)
 			junk.X509CertificateData = "-----BEGIN CERTIFICATE-----\ns3cret\n-----END CERTIFICATE-----"
 			w.AddCredentials("s", junk)
@@ -60,7 +60,7 @@ func TestTheCertificateOfTheNewestRow(t *testing.T) {
 			if strings.Contains(w.log.String(), "s3cret") {
 				t.Errorf("a certificate is in the log: %s", w.log)
 			}
-			// One that is of no time, or of a time to come, is no newest row.
+			// A row without a time, or with a time in the future, is not the newest one.
 			w.AddCredentials("s", showing(500, 5),
 				ncptest.Credential{Raw: json.RawMessage(`{"serialNumber":"x","x509CertificateData":"x","failed":true,"seenTime":"2099-12-12T18:09:05Z"}`)},
 				ncptest.Credential{Raw: json.RawMessage(`{"serialNumber":"y","x509CertificateData":"y","failed":true,"seenTime":"yesterday"}`)})
@@ -69,8 +69,8 @@ func TestTheCertificateOfTheNewestRow(t *testing.T) {
 	}
 }
 
-// Rows of the newest time that are trimmed away leave the certificate that was
-// seen last; a history that was emptied leaves none.
+// When NCP drops the newest rows, the certificate that was seen last stays. When the
+// history is empty, it goes.
 func TestTheCertificateOfAHistoryThatGoes(t *testing.T) {
 	w := newWorld(t, worldOptions{})
 	put(w.Server, "s")
@@ -84,7 +84,7 @@ func TestTheCertificateOfAHistoryThatGoes(t *testing.T) {
 	wantValue(t, s, 0, unreadableFamily)
 }
 
-// A read that failed leaves the gauges out, the certificate is there again after it.
+// After a failed read the gauges are missing; after the next good one they are back.
 func TestTheCertificateOfAReadThatFails(t *testing.T) {
 	w := newWorld(t, worldOptions{})
 	put(w.Server, "s", "well")
@@ -100,7 +100,7 @@ func TestTheCertificateOfAReadThatFails(t *testing.T) {
 	wantValue(t, w.scrape(t), runsOut(1), notAfterFamily, "subject_id", "s")
 }
 
-// While the list says that nothing changed, the certificate is as it was.
+// While the list says that nothing changed, the certificate stays.
 func TestTheCertificateWhileSweeping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, worldOptions{direct: true, sweep: 24 * time.Hour})

@@ -9,9 +9,9 @@ import (
 	"ncp_exporter/ncpclient/ncptest"
 )
 
-// quietCalls is the formula of docs/scaling.md: the calls of a scrape in which
-// nothing is new, when each of so many subjects has a history of so many rows,
-// and read of them are read.
+// quietCalls is the formula of docs/scaling.md: the calls of a scrape in which nothing is
+// new. Each of the subjects has a history of that many rows; read is how many of them are
+// read.
 func quietCalls(order ncptest.Order, subjects, read, rows, pageSize int) int {
 	pages := func(n int) int { return max(1, (n+pageSize-1)/pageSize) }
 	perSubject := 1
@@ -31,7 +31,7 @@ func anchorCalls(anchors int) int { return 1 + anchors }
 // pages of 100.
 func inventoryCalls(certificates int) int { return max(1, (certificates+99)/100) }
 
-// The collectors of what runs out add the calls that the formula says.
+// The collectors that tell what expires add as many calls as the formula says.
 func TestTheFormulaOfWhatRunsOut(t *testing.T) {
 	for _, n := range []int{0, 1, 25} {
 		synctest.Test(t, func(t *testing.T) {

@@ -22,8 +22,8 @@ func login(serial int) ncptest.Credential {
 	return ncptest.NewCredential(time.Now(), strconv.Itoa(serial), true)
 }
 
-// newSweeping is a world in a bubble with an hour's sweep and some subjects that
-// have logged in long ago.
+// newSweeping makes a world in a bubble, with a sweep interval of an hour and subjects
+// that logged in long ago.
 func newSweeping(t *testing.T, subjects int, o worldOptions) (*world, []string) {
 	t.Helper()
 	o.direct, o.sweep = true, time.Hour
@@ -35,8 +35,8 @@ func newSweeping(t *testing.T, subjects int, o worldOptions) (*world, []string) 
 	return w, ids
 }
 
-// A scrape reads the subjects that logged in since the last, and no other; over
-// the interval each is read once all the same.
+// A scrape reads only the subjects that logged in since the last one. But each subject is
+// read once in the interval.
 func TestSweepReadsWhoMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const subjects = 240
@@ -73,11 +73,11 @@ func TestSweepReadsWhoMoved(t *testing.T) {
 			most = max(most, calls)
 		}
 		for _, id := range ids {
-			if n := reads[id]; n < 1 || n > 3 { // its login, and one or two sweeps around it
+			if n := reads[id]; n < 1 || n > 3 { // after its login, and once or twice by the sweep
 				t.Errorf("%s was read %d times in an hour", id, n)
 			}
 		}
-		// Spread over the interval: about 4 a minute, and not all at once.
+		// The reads are spread over the interval: about 4 a minute.
 		if most > 20 {
 			t.Errorf("%d subjects were read in one scrape, want them spread", most)
 		}
@@ -87,8 +87,8 @@ func TestSweepReadsWhoMoved(t *testing.T) {
 	})
 }
 
-// The number of calls of a quiet scrape with 1 % active is that of the pages of
-// the list and of the active subjects.
+// If 1 % of the subjects are active, a scrape makes one call for each page of the list
+// and one for each active subject.
 func TestCallsWithSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const subjects, active = 2000, 20
@@ -105,14 +105,15 @@ func TestCallsWithSweep(t *testing.T) {
 			if got := w.Count(ncptest.Subjects); got != subjects/100 {
 				t.Errorf("%d calls for the list, want %d", got, subjects/100)
 			}
-			if got := w.Count(ncptest.Credentials); got < active || got > active+2 { // one in an hour's ms may be due
+			if got := w.Count(ncptest.Credentials); got < active || got > active+2 { // one or two may be due in the millisecond
 				t.Errorf("%d calls for histories, want %d", got, active)
 			}
 		}
 	})
 }
 
-// A sweep that finds what the times did not tell ends the trust in them.
+// If a sweep finds rows that the times did not announce, the times are not trusted any
+// more.
 func TestSweepFindsTheTimesWrong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, ids := newSweeping(t, 20, worldOptions{})
@@ -140,8 +141,8 @@ func TestSweepFindsTheTimesWrong(t *testing.T) {
 	})
 }
 
-// A login that comes after the list and before the read is news to both: the
-// next list tells it.
+// A login after the list and before the read proves nothing against the times: they
+// change in the next list.
 func TestALoginBetweenListAndRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, ids := newSweeping(t, 1, worldOptions{})
@@ -161,7 +162,7 @@ func TestALoginBetweenListAndRead(t *testing.T) {
 	})
 }
 
-// The time of a login may be told before its row is there.
+// The list may show the time of a login before its row is in the history.
 func TestARowLaterThanItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, ids := newSweeping(t, 1, worldOptions{ncp: ncptest.Config{FrozenLastSeen: true}})
@@ -189,8 +190,8 @@ func TestARowLaterThanItsTime(t *testing.T) {
 	})
 }
 
-// Times that cannot be read tell nothing: such a subject is read each time,
-// unless it never logged in.
+// Times that cannot be read say nothing. Such a subject is read in each scrape, unless it
+// never logged in.
 func TestNoTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := newSweeping(t, 0, worldOptions{ncp: ncptest.Config{FrozenLastSeen: true}})
@@ -211,7 +212,7 @@ func TestNoTimes(t *testing.T) {
 	})
 }
 
-// Two shards count all logins, each once, and ask for no history of the other's.
+// Two shards count every login once, and neither asks for histories of the other.
 func TestTwoShards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := make(map[string]float64)

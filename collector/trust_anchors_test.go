@@ -53,13 +53,13 @@ func TestTrustAnchors(t *testing.T) {
 		ncp_external_access_trust_anchor_crl_next_update_timestamp_seconds{name="ca \"one\"\n",trust_anchor_id="a"} 1.769904e+09
 		ncp_external_access_unreadable_trust_anchors 2
 	`, anchorFamily, enabledFamily, crlFamily, badAnchorsFamily)
-	wantValue(t, s, 1, successFamily, "collector", anchorsCollector) // 404 for the CRLs of the last is none
+	wantValue(t, s, 1, successFamily, "collector", anchorsCollector) // a 404 for the CRLs of the last one means that it has none
 	if a, c := w.Count(ncptest.TrustAnchors), w.Count(ncptest.CRLs); a != 1 || c != 5 {
 		t.Errorf("%d calls for the anchors and %d for their CRLs, want 1 and 5", a, c)
 	}
 }
 
-// A key without the permission costs this collector alone.
+// If the key lacks the permission, only this collector fails.
 func TestTrustAnchorsWithoutPermission(t *testing.T) {
 	for name, fault := range map[string]ncptest.Fault{
 		"403":    ncptest.ForOp(ncptest.TrustAnchors, ncptest.EmptyForbidden()),
@@ -90,7 +90,7 @@ func TestTrustAnchorsWithoutPermission(t *testing.T) {
 	}
 }
 
-// CRLs that cannot be read hide no anchor.
+// An anchor is shown even if its CRLs cannot be read.
 func TestCRLsThatFail(t *testing.T) {
 	w := newWorld(t, worldOptions{expiry: true, concurrency: 3})
 	var anchors []ncptest.TrustAnchor

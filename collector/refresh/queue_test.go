@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// track keeps what the items of a test do.
+// track records what the items of a test do.
 type track struct {
 	mu     sync.Mutex
 	begun  []string
@@ -27,7 +27,7 @@ type track struct {
 	most   int
 }
 
-// job is an item that takes steps, each of a while.
+// job is an item with several steps, each of which takes a while.
 type job struct {
 	*track
 	key      string
@@ -98,14 +98,14 @@ func (t *track) order() string {
 	return strings.Join(t.begun, " ")
 }
 
-// times is how often an item was done.
+// times gives how often an item was done.
 func (t *track) times(key string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.done[key]
 }
 
-// err is the last error of an item.
+// err gives the last error of an item.
 func (t *track) err(key string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -128,7 +128,7 @@ func runFor(t *testing.T, q *Queue, d time.Duration) time.Duration {
 	return time.Since(begin)
 }
 
-// What a Run has no time for comes first in the next, in its order.
+// Items that a Run has no time for come first in the next, in their order.
 func TestFirstInFirstOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, tr := newQueue(t, 1), newTrack()
@@ -139,7 +139,7 @@ func TestFirstInFirstOut(t *testing.T) {
 		if n := q.Len(); n != 2 {
 			t.Errorf("%d items wait, want 2: one is at work", n)
 		}
-		q.Add(tr.jobs(5, time.Second, "a")...) // those that wait keep their places
+		q.Add(tr.jobs(5, time.Second, "a")...) // waiting items keep their places
 		runFor(t, q, time.Minute)
 		want := "a000 a001 a002 a003 a004 a000 a001"
 		if got := tr.order(); got != want {
@@ -148,7 +148,7 @@ func TestFirstInFirstOut(t *testing.T) {
 	})
 }
 
-// The classes share one order.
+// The order of items holds over all classes.
 func TestWhoWaitedLongestGoesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, tr := newQueue(t, 1), newTrack()
@@ -162,8 +162,8 @@ func TestWhoWaitedLongestGoesFirst(t *testing.T) {
 	})
 }
 
-// An item that adds others, as a list does, has them done in the same Run; those
-// that this Run had done already are left alone.
+// If an item adds others, as a list does, they are done in the same Run. Items that this
+// Run did already are not done again.
 func TestAnItemIsDoneOnceInARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, tr := newQueue(t, 2), newTrack()
@@ -171,7 +171,7 @@ func TestAnItemIsDoneOnceInARun(t *testing.T) {
 			return &job{track: tr, key: "list", then: func() { q.Add(tr.jobs(4, time.Second, "s")...) }}
 		}
 		q.Add(list())
-		runFor(t, q, 1500*time.Millisecond) // the list, two of its four, and two at work
+		runFor(t, q, 1500*time.Millisecond) // enough for the list and two of its four jobs; the other two are running
 		q.Add(list())
 		runFor(t, q, time.Minute)
 		for key, want := range map[string]int{"list": 2, "s000": 2, "s001": 2, "s002": 1, "s003": 1} {
@@ -182,8 +182,8 @@ func TestAnItemIsDoneOnceInARun(t *testing.T) {
 	})
 }
 
-// An item at work since an earlier Run is waited for if it is added, and not begun
-// a second time.
+// If an item that an earlier Run began is added again, Run waits for it and does not
+// begin it a second time.
 func TestWhatIsAtWorkIsJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, tr := newQueue(t, 1), newTrack()
@@ -202,8 +202,8 @@ func TestWhatIsAtWorkIsJoined(t *testing.T) {
 	})
 }
 
-// Items that timed out have a quarter of the workers, and one more for each that
-// did not time out again.
+// Items that timed out share a quarter of the workers, and one more for each of them that
+// recovered.
 func TestWhatTimedOutHasAShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, tr := newQueue(t, 8), newTrack()
@@ -237,8 +237,8 @@ func TestWhatTimedOutHasAShare(t *testing.T) {
 	})
 }
 
-// Long work does not keep quick items waiting: what goes on after its Run, or is
-// at work for long while others wait, has half of the workers.
+// Long work does not keep quick items waiting: items that continue after their Run, or
+// run for long while others wait, share half as many places as there are workers.
 func TestLongWorkLetsOthersGoFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, tr := newQueue(t, 10), newTrack()
@@ -258,7 +258,7 @@ func TestLongWorkLetsOthersGoFirst(t *testing.T) {
 				t.Fatalf("quick item %d was not done in two Runs", i)
 			}
 		}
-		// They get there, five at a time, none of them from the start again but once.
+		// All are done in the end, five at a time, and none starts over more than once.
 		for range 2 * 20 / 5 * 400 / 15 {
 			q.Add(long...)
 			runFor(t, q, 10*time.Second)
@@ -275,7 +275,7 @@ func TestLongWorkLetsOthersGoFirst(t *testing.T) {
 	})
 }
 
-// Work that is alone is not held up, however long it takes.
+// Long work is not stopped while nothing else waits.
 func TestLongWorkAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, tr := newQueue(t, 1), newTrack()
@@ -332,8 +332,8 @@ func TestCloseEndsWhatIsAtWork(t *testing.T) {
 	})
 }
 
-// Whatever is added and however long it takes: never more at work than allowed,
-// never an item twice at a time, each Run in time, and in the end all is done.
+// Whatever is added, and however long it takes: never more items run than allowed, no item
+// runs twice at the same time, each Run ends in time, and in the end all are done.
 func TestQueueProperties(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		workers := rapid.IntRange(1, 6).Draw(rt, "workers")

@@ -18,11 +18,11 @@ import (
 // firstReadRows is the length of BenchmarkFirstRead's history.
 var firstReadRows = flag.Int("first-read-rows", 100_000, "rows of BenchmarkFirstRead's history") //nolint:gochecknoglobals // a flag of the test binary
 
-// BenchmarkFirstRead compares the first whole read of a long history, over pages
-// of 1,000 rows with their certificates, with a bare loop that fetches and
-// decodes the same pages with the same client, one after the other as well. The
-// two take turns, so that a noisy machine is noisy to both. The ledger must make
-// at least 0.6 of the loop's rows a second. For the million:
+// BenchmarkFirstRead compares the first complete read of a long history, over pages
+// of 1,000 rows with their certificates, with a bare loop that fetches and decodes the
+// same pages with the same client, also one after the other. The two run in turns, so
+// that noise on the machine disturbs both. The ledger must reach at least 0.6 of the
+// loop's rows a second. For a million rows:
 //
 //	go test -run '^$' -bench FirstRead -benchtime 3x ./collector/subjects -first-read-rows 1000000
 func BenchmarkFirstRead(b *testing.B) {
@@ -60,7 +60,7 @@ func BenchmarkFirstRead(b *testing.B) {
 		b.Fatal(err)
 	}
 	timed := func(read func(ctx context.Context) int) time.Duration {
-		runtime.GC() // each pays for its own garbage only
+		runtime.GC() // so that neither collects the garbage of the other
 		begin := time.Now()
 		if got := read(b.Context()); got != rows {
 			b.Fatalf("%d rows were read, want %d", got, rows)
@@ -85,7 +85,7 @@ func BenchmarkFirstRead(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if n += len(page.Rows); len(page.Rows) == 0 { // the ledger, too, looks behind the last page
+			if n += len(page.Rows); len(page.Rows) == 0 { // the ledger asks for a page behind the last one too
 				return n
 			}
 		}

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Shards share the subjects: each is one shard's, about as many each, and one
-// shard more takes its part from the others and moves no other subject.
+// Each subject belongs to one shard, and each shard has about as many. If a shard is
+// added, only the subjects that it takes over move.
 func TestShards(t *testing.T) {
 	const subjects = 10_000
 	for total := 1; total <= 8; total++ {

@@ -13,8 +13,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The list of thousands of subjects comes with each scrape. What it tells again is
-// not kept a second time.
+// Each scrape brings a list of thousands of subjects. What did not change is not kept a
+// second time.
 func TestWhatTheListTellsAgainIsKeptOnce(t *testing.T) {
 	row := func(lastSeen int64) ncpclient.Subject {
 		enabled := true // each list has its own
@@ -36,8 +36,8 @@ func TestWhatTheListTellsAgainIsKeptOnce(t *testing.T) {
 	}
 }
 
-// What is remembered of certificates is bounded, and those that are presented
-// again and again stay.
+// The cache of certificates has a limit, and certificates that are presented again and
+// again stay in it.
 func TestCertificatesAreForgotten(t *testing.T) {
 	var c certificates
 	often := &ncpclient.PresentedCertificate{SerialNumber: "often"}
