@@ -3,15 +3,12 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 
 	"ncp_exporter/collector/ledger"
 	"ncp_exporter/ncpclient/ncptest"
@@ -20,7 +17,7 @@ import (
 func TestCheckOfTheLedger(t *testing.T) {
 	n := toCheck(t, ncptest.Config{})
 	begin := func(path, site string) *ledger.Ledger {
-		l, err := ledger.Open(path, ledger.Options{Site: site, Now: time.Now, LateArrival: time.Hour})
+		l, err := ledger.Open(t.Context(), path, ledger.Options{Owner: ledger.Owner{BaseURL: site}, Now: time.Now, LateArrival: time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,14 +33,11 @@ func TestCheckOfTheLedger(t *testing.T) {
 	whole := closed(filepath.Join(dir, "whole.db"), n.url+"/api/v1")
 	other := closed(filepath.Join(dir, "other.db"), "https://other.example")
 	newer := closed(filepath.Join(dir, "newer.db"), n.url+"/api/v1")
-	db, err := bolt.Open(newer, 0o600, nil)
+	content, err := os.ReadFile(newer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Update(func(tx *bolt.Tx) error { return tx.Bucket([]byte("ncp_exporter")).Put([]byte("schema"), []byte("2")) })
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
+	write(t, newer, strings.Replace(string(content), `"version":1`, `"version":2`, 1))
 	held := filepath.Join(dir, "held.db")
 	holder := begin(held, n.url+"/api/v1")
 	defer func() { _ = holder.Close() }() // nothing is in it
@@ -60,8 +54,8 @@ func TestCheckOfTheLedger(t *testing.T) {
 		"whole":        {whole, 0, []string{"ok", "counting goes on"}},
 		"memory":       {"", 0, []string{"ok", "in memory"}},
 		"held":         {held, 0, []string{"warn", "another process has it open", "nothing, if that is the exporter"}},
-		"other site":   {other, 1, []string{"fail", "another site", "https://other.example", "would not start", "--ncp.site"}},
-		"newer":        {newer, 1, []string{"fail", "schema 2", "would not start", "docs/upgrade.md"}},
+		"other site":   {other, 1, []string{"fail", "another account or site", "https://other.example", "would not start", "--ncp.site"}},
+		"newer":        {newer, 1, []string{"fail", "version 2", "would not start", "docs/upgrade.md"}},
 		"damaged":      {damaged, 1, []string{"fail", "damaged", "would not start", "put back a copy"}},
 		"directory":    {dir, 1, []string{"fail", "directory", "would not start", "may write"}},
 		"below a file": {filepath.Join(file, "l.db"), 1, []string{"fail", "not a directory", "would not start"}},

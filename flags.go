@@ -162,7 +162,10 @@ func parse(app *kingpin.Application, c *config.Config, args []string, env lookup
 	if err != nil {
 		return config.Config{}, fmt.Errorf("%w (see --help)", err)
 	}
-	if err := c.Web.Validate(); err != nil && !c.Check.Run { // --check reports it
+	if c.Check.Run {
+		return validated, nil // --check reads the web config within its time, and reports it
+	}
+	if err := c.Web.Validate(); err != nil {
 		return config.Config{}, fmt.Errorf("--web.config.file %q: %w", *c.Web.Toolkit.WebConfigFile, err)
 	}
 	return validated, nil

@@ -62,26 +62,17 @@ func (h *history) trim(n int) { h.rows = slices.Clone(h.rows[min(n, len(h.rows))
 
 // memory is a store that a test can end at any write.
 type memory struct {
-	contents contents
-	crash    bool // the next write does not happen
+	kept  *state
+	crash bool // the next write does not happen
 }
 
 var errCrash = errors.New("crash")
 
-func (m *memory) load() (contents, error) {
-	c := m.contents
-	c.accounts = maps.Clone(c.accounts)
-	return c, nil
-}
-
-func (m *memory) write(c change) error {
+func (m *memory) write(s *state, _ bool) error {
 	if m.crash {
 		return errCrash
 	}
-	m.contents.accounts = maps.Clone(m.contents.accounts)
-	for id, a := range c.accounts {
-		m.contents.accounts[id] = *a
-	}
+	m.kept = s.clone()
 	return nil
 }
 
@@ -104,11 +95,7 @@ type world struct {
 const testLateArrival = time.Hour
 
 func (w *world) start() {
-	var err error
-	w.ledger, err = with(w.store, Options{LateArrival: testLateArrival, Now: func() time.Time { return w.history.now }})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.ledger = with(w.store, w.store.kept, Options{LateArrival: testLateArrival, Now: func() time.Time { return w.history.now }})
 }
 
 func (w *world) arrive(lateness time.Duration) {
@@ -191,7 +178,7 @@ func TestExactWhateverHappens(t *testing.T) {
 		}
 		w := &world{
 			t: t, history: h,
-			store:   &memory{contents: contents{accounts: make(map[string]account)}},
+			store:   &memory{kept: &state{accounts: make(map[string]*account)}},
 			counted: make(map[Row]bool), kept: make(map[Row]bool),
 		}
 		w.start()

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,99 +28,83 @@ func anAccount(t *rapid.T) account {
 	return a
 }
 
-func TestAccountRecord(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		key, a := rapid.String().Draw(t, "key"), anAccount(t)
-		record := encodeAccount(key, &a)
-		if limit := 100 + markBytes*len(a.marks); len(record) > limit {
-			t.Errorf("a record of %d marks takes %d bytes, want at most %d", len(a.marks), len(record), limit)
-		}
-		got, err := decodeAccount(key, record)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(a, got, cmp.AllowUnexported(account{}, mark{})); diff != "" {
-			t.Errorf("account (-written +read):\n%s", diff)
-		}
-		if _, err := decodeAccount(key+"x", record); !errors.Is(err, errRecord) {
-			t.Errorf("error %v for the record of another subject", err)
-		}
-		damaged := bytes.Clone(record)
-		damaged[rapid.IntRange(0, len(record)-1).Draw(t, "byte")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
-		if _, err := decodeAccount(key, damaged); !errors.Is(err, errRecord) {
-			t.Errorf("error %v for a damaged record", err)
-		}
-		if _, err := decodeAccount(key, record[:rapid.IntRange(0, len(record)-1).Draw(t, "length")]); !errors.Is(err, errRecord) {
-			t.Errorf("error %v for a record that is cut off", err)
-		}
-	})
+// written is a file of these contents.
+func written(t interface{ Fatal(args ...any) }, s *state) []byte {
+	var b bytes.Buffer
+	if err := writeSnapshot(&b, Owner{Account: "a", BaseURL: testURL}, s); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
-func TestStatusesRecord(t *testing.T) {
+func TestSnapshot(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := statuses{}
+		s := &state{since: epoch(), accounts: rapid.MapOf(rapid.String(), rapid.Ptr(rapid.Custom(anAccount), false)).Draw(t, "accounts")}
+		s.statuses.Scope = rapid.String().Draw(t, "scope")
 		if rapid.Bool().Draw(t, "looked") {
-			s.last = rapid.MapOf(rapid.String(), rapid.String()).Draw(t, "last")
+			s.statuses.Last = rapid.MapOf(rapid.String(), rapid.String()).Draw(t, "last")
+			s.statuses.Changes = rapid.MapOf(rapid.String(), rapid.Uint64()).Draw(t, "changes")
 		}
-		if changes := rapid.MapOf(rapid.String(), rapid.Uint64()).Draw(t, "changes"); len(changes) > 0 {
-			s.changes = changes
-		}
-		got, err := decodeStatuses("k", encodeStatuses("k", &s))
+		file := written(t, s)
+		got, owner, err := readSnapshot(bytes.NewReader(file), int64(len(file)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(s, got, cmp.AllowUnexported(statuses{})); diff != "" {
-			t.Errorf("statuses (-written +read):\n%s", diff)
+		if diff := cmp.Diff(s, got, cmp.AllowUnexported(state{}, account{}, mark{})); diff != "" {
+			t.Errorf("contents (-written +read):\n%s", diff)
+		}
+		if want := (Owner{Account: "a", BaseURL: testURL}); owner != want {
+			t.Errorf("owner %v, want %v", owner, want)
+		}
+		if !bytes.Equal(file, written(t, s)) {
+			t.Error("the same contents make another file")
 		}
 	})
 }
 
-// bodies are what a fuzz target begins with: sealed records, without their seals.
-func bodies(records ...[]byte) [][]byte {
-	for i, r := range records {
-		records[i] = r[:len(r)-4]
+// What cannot be written in JSON is said, and not made something else, which
+// might be the same as another.
+func TestIDsThatAreNoText(t *testing.T) {
+	s := &state{since: epoch(), accounts: map[string]*account{"\xff": {}, "\xfe": {}}}
+	if err := writeSnapshot(io.Discard, Owner{}, s); err == nil {
+		t.Error("an id was written that cannot be read again")
 	}
-	return append(records, nil, []byte{recordFormat}, []byte{recordFormat + 1}, bytes.Repeat([]byte{0xff}, 40))
 }
 
-// A record that is accepted is, to the byte, the one that would be written:
-// also one whose checksum is right, as a fuzzer seldom guesses that.
-func FuzzDecodeAccount(f *testing.F) {
-	a, _ := account{}.add(read(manyRows("s", 0, 5)...), testLateArrival)
-	for _, body := range bodies(encodeAccount("s", &account{}), encodeAccount("s", &a)) {
-		f.Add(body, true)
-		f.Add(body, false)
-	}
-	f.Fuzz(func(t *testing.T, record []byte, sealed bool) {
-		if sealed {
-			record = seal("s", record)
-		}
-		a, err := decodeAccount("s", record)
-		switch {
-		case err != nil && !errors.Is(err, errRecord):
-			t.Errorf("error %v is none of a record", err)
-		case err == nil && !bytes.Equal(encodeAccount("s", &a), record):
-			t.Errorf("%x is read as %+v, which is written as %x", record, a, encodeAccount("s", &a))
+// Sizes are bounded: 2 KiB a subject, and 16 bytes a mark.
+func TestLineSize(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := anAccount(t)
+		empty, whole := len(written(t, &state{})), len(written(t, &state{accounts: map[string]*account{"c2dea79b-0000-0000-0000-000000000000": &a}}))
+		if limit := 2048 + 16*len(a.marks); whole-empty > limit {
+			t.Errorf("a subject of %d marks takes %d bytes, want at most %d", len(a.marks), whole-empty, limit)
 		}
 	})
 }
 
-func FuzzDecodeStatuses(f *testing.F) {
-	looked := statuses{last: map[string]string{"1": "normal", "2": "ongoing"}, changes: map[string]uint64{"normal": 300, "ongoing": 1}}
-	for _, body := range bodies(encodeStatuses("k", &statuses{}), encodeStatuses("k", &looked), encodeStatuses("k", &statuses{last: map[string]string{}})) {
-		f.Add(body, true)
-		f.Add(body, false)
+// A file that is accepted is, to the byte, the one that would be written: also
+// one whose checksum is right, as a fuzzer does not guess that.
+func FuzzReadSnapshot(f *testing.F) {
+	for _, line := range lines(f) {
+		f.Add([]byte(line), true)
 	}
-	f.Fuzz(func(t *testing.T, record []byte, sealed bool) {
-		if sealed {
-			record = seal("k", record)
+	f.Add([]byte(strings.Join(lines(f)[:3], "")), true)
+	f.Add(mustRead(f, aFile(f)), false)
+	f.Fuzz(func(t *testing.T, file []byte, seal bool) {
+		if seal {
+			file = sealed(t, string(file))
 		}
-		s, err := decodeStatuses("k", record)
-		switch {
-		case err != nil && !errors.Is(err, errRecord):
-			t.Errorf("error %v is none of a record", err)
-		case err == nil && !bytes.Equal(encodeStatuses("k", &s), record):
-			t.Errorf("%x is read as %+v, which is written as %x", record, s, encodeStatuses("k", &s))
+		s, owner, err := readSnapshot(bytes.NewReader(file), int64(len(file)))
+		var e *FileError
+		if err != nil {
+			if !errors.As(err, &e) {
+				t.Errorf("error %v is none of a file", err)
+			}
+			return
+		}
+		var again bytes.Buffer
+		if err := writeSnapshot(&again, owner, s); err != nil || !bytes.Equal(again.Bytes(), file) {
+			t.Errorf("%s is read as %+v, which is written as %s (%v)", file, s, again.Bytes(), err)
 		}
 	})
 }

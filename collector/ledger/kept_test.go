@@ -102,6 +102,9 @@ func TestDroppedIsDropped(t *testing.T) {
 	if totals, known := l.Totals("s"); known {
 		t.Errorf("the subject is still there, with %+v", totals)
 	}
+	if len(l.progress) > 0 {
+		t.Errorf("the ledger still remembers how %d histories were read", len(l.progress))
+	}
 }
 
 // What NCP lists and whose history was never read is none of the ledger's.
@@ -143,7 +146,7 @@ func TestLateArrivalChanges(t *testing.T) {
 	r.restart()
 	scrape("shorter")
 	scrape("shorter, and a row more", row(5*time.Hour+time.Minute, "y", Success))
-	if n := len(r.accounts["s"].marks); n > 700 {
+	if n := len(r.shown.accounts["s"].marks); n > 700 {
 		t.Errorf("%d marks are kept, want those of 10 minutes", n)
 	}
 	late = 5 * time.Hour

@@ -2,12 +2,13 @@
 // history that NCP hands out in pages, in no promised order, and trims.
 //
 // A Plan reads the pages of a history as far as needed (reader.go); a whole
-// read goes into the subject's account (account.go), and the accounts that
-// changed are kept on disk together (store.go). It knows neither HTTP nor
-// Prometheus.
+// read goes into the subject's account (account.go), and all accounts are
+// written to disk together (file.go; the format is in snapshot.go). It knows
+// neither HTTP nor Prometheus.
 package ledger
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"sync"
@@ -31,35 +32,49 @@ type Options struct {
 	SkipInitialHistory bool
 	// Now is the clock.
 	Now func() time.Time
-	// Site is the base URL that the histories come from. A file that was
-	// written for another is refused.
-	Site string
-	// Kept is told when what was counted can no longer be written to disk, with
-	// the error, and with nil when it can again. May be nil.
-	Kept func(error)
+	// Owner is whose logins are counted. A file that was written for another is
+	// refused, except for one of the same base URL and no account's name: that
+	// one is taken over.
+	Owner Owner
+	// Formerly is an earlier name of the owner's account, whose file is taken
+	// over too; empty if there is none.
+	Formerly string
+	// OnSaveError is told when what was counted can no longer be written to
+	// disk, with the error, and with nil when it can again. May be nil.
+	OnSaveError func(error)
 }
 
 // Ledger holds the counts of all subjects, and the changes of certificates.
 // It is safe for concurrent use.
 //
-// What is applied shows with the next Commit, which first writes it to disk. If
-// that fails it shows all the same, is kept in memory, and is written by the
+// What is applied is shown by the next Commit, which first writes it to disk. If
+// that fails it is shown all the same, stays in memory, and is written by the
 // first Commit that can.
 type Ledger struct {
 	options Options
 	store   store // nil: memory only
 
 	mu       sync.Mutex
-	since    time.Time
-	accounts map[string]account
-	statuses statuses
-	staged   change // applied and not yet shown
-	writing  change // what Commit is writing, neither staged nor shown
-	unkept   change // shown and not on disk
-	failed   bool   // the last write failed
+	applied  *state
+	shown    *state // nobody changes it: a Commit replaces it
+	changed  bool   // applied differs from shown
+	unsaved  bool   // the last write failed
 	progress map[string]progress
 
 	commit sync.Mutex // one Commit at a time
+}
+
+// state is all that a ledger holds.
+type state struct {
+	since    time.Time // when the ledger was begun
+	accounts map[string]*account
+	statuses statuses
+}
+
+// clone is a copy that does not change with the state. It has the same accounts
+// and statuses, which nobody changes: another one takes their place.
+func (s *state) clone() *state {
+	return &state{since: s.since, accounts: maps.Clone(s.accounts), statuses: s.statuses}
 }
 
 // progress is what is known of a history since the start of the process.
@@ -68,73 +83,34 @@ type progress struct {
 	deepAt time.Time // when it was last read to the line
 }
 
-// change is what a Commit writes.
-type change struct {
-	accounts map[string]*account // nil: the subject is dropped
-	statuses *statuses
-}
-
-func (c change) empty() bool { return len(c.accounts) == 0 && c.statuses == nil }
-
-// and is a change and then another.
-func (c change) and(later change) change {
-	sum := change{accounts: maps.Clone(c.accounts), statuses: c.statuses}
-	if sum.accounts == nil {
-		sum.accounts = make(map[string]*account, len(later.accounts))
-	}
-	maps.Copy(sum.accounts, later.accounts)
-	if later.statuses != nil {
-		sum.statuses = later.statuses
-	}
-	return sum
-}
-
 // store keeps a ledger.
 type store interface {
-	// load returns all that was written.
-	load() (contents, error)
-	// write adds a change, as a whole or not at all. With an empty one it only
-	// says whether it could.
-	write(change) error
+	// write keeps a state, as a whole or not at all. Without a change since the
+	// last write that succeeded, it may just say whether it could.
+	write(s *state, changed bool) error
 	close() error
-}
-
-// contents is all that a store holds.
-type contents struct {
-	since    time.Time
-	accounts map[string]account
-	statuses statuses
 }
 
 // New returns an empty ledger in memory: its counts end with the process.
 func New(options Options) *Ledger {
-	return &Ledger{
-		options:  options,
-		since:    options.Now(),
-		accounts: make(map[string]account),
-		progress: make(map[string]progress),
-	}
+	return with(nil, &state{since: options.Now(), accounts: make(map[string]*account)}, options)
 }
 
 // Open returns the ledger of a file, which is made if it is not there. It stays
-// locked until Close. See FileError for what can be wrong with a file.
-func Open(path string, options Options) (*Ledger, error) {
-	s, err := openFile(path, options.Site, options.Now())
+// locked until Close. While another process has it, Open waits for a second at
+// most, or until the context ends. See FileError for what can be wrong with a
+// file.
+func Open(ctx context.Context, path string, options Options) (*Ledger, error) {
+	f, s, err := openFile(ctx, path, options)
 	if err != nil {
-		return nil, err
+		return nil, fileError(path, err)
 	}
-	return with(s, options)
+	return with(f, s, options), nil
 }
 
-func with(s store, options Options) (*Ledger, error) {
-	l := New(options)
-	all, err := s.load()
-	if err != nil {
-		_ = s.close() // the error that matters is the first
-		return nil, err
-	}
-	l.store, l.since, l.accounts, l.statuses = s, all.since, all.accounts, all.statuses
-	return l, nil
+// with returns a ledger that goes on from a state.
+func with(kept store, s *state, options Options) *Ledger {
+	return &Ledger{options: options, store: kept, applied: s.clone(), shown: s, progress: make(map[string]progress)}
 }
 
 // Close gives the file free. What was applied and not committed is lost, to be
@@ -155,30 +131,15 @@ func (l *Ledger) Close() error {
 func (l *Ledger) Plan(subjectID string) Plan {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a, known := l.current(subjectID)
 	p, readBefore := l.progress[subjectID]
 	if !readBefore {
 		p.total = -1
 	}
-	return Plan{
-		account: a,
-		known:   known,
-		total:   p.total,
-		deep:    l.options.Now().Sub(p.deepAt) >= l.options.LateArrival/4,
+	plan := Plan{total: p.total, deep: l.options.Now().Sub(p.deepAt) >= l.options.LateArrival/4}
+	if a := l.applied.accounts[subjectID]; a != nil {
+		plan.account, plan.known = *a, true
 	}
-}
-
-// current is the account with all that was applied.
-func (l *Ledger) current(subjectID string) (account, bool) {
-	for _, c := range []change{l.staged, l.writing} {
-		if a, changed := c.accounts[subjectID]; changed && a != nil {
-			return *a, true
-		} else if changed {
-			return account{}, false
-		}
-	}
-	a, known := l.accounts[subjectID]
-	return a, known
+	return plan
 }
 
 // Apply counts the rows of a whole read of a subject's history that were not
@@ -193,22 +154,19 @@ func (l *Ledger) Apply(subjectID string, read *Read) {
 	}
 	l.progress[subjectID] = p
 
-	before, known := l.current(subjectID)
-	if !known {
-		opened := openAccount(read, l.options)
-		l.stage(subjectID, &opened)
+	before := l.applied.accounts[subjectID]
+	if before == nil {
+		l.set(subjectID, openAccount(read, l.options))
 		return
 	}
 	if next, changed := before.add(read, l.options.LateArrival); changed {
-		l.stage(subjectID, &next)
+		l.set(subjectID, next)
 	}
 }
 
-func (l *Ledger) stage(subjectID string, a *account) {
-	if l.staged.accounts == nil {
-		l.staged.accounts = make(map[string]*account)
-	}
-	l.staged.accounts[subjectID] = a
+func (l *Ledger) set(subjectID string, a account) {
+	l.applied.accounts[subjectID] = &a
+	l.changed = true
 }
 
 // Listed tells which subjects NCP lists. One that is not on the list for 30
@@ -221,19 +179,20 @@ func (l *Ledger) Listed(subjectIDs []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := instantOf(l.options.Now())
-	for id := range l.accounts {
-		a, known := l.current(id)
+	for id, a := range l.applied.accounts {
+		next := *a
 		switch {
-		case !known: // it is being dropped
-		case listed[id] && a.gone != 0:
-			a.gone = 0
-			l.stage(id, &a)
 		case listed[id]:
+			next.gone = 0
 		case a.gone == 0:
-			a.gone = now
-			l.stage(id, &a)
+			next.gone = now
 		case now-a.gone >= instant(forgetAfter):
-			l.stage(id, nil)
+			delete(l.applied.accounts, id)
+			delete(l.progress, id)
+			l.changed = true
+		}
+		if next.gone != a.gone {
+			l.set(id, next)
 		}
 	}
 }
@@ -246,53 +205,35 @@ func (l *Ledger) Listed(subjectIDs []string) {
 func (l *Ledger) ApplyStatuses(scope string, current map[string]string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before := l.statuses
-	for _, c := range []change{l.writing, l.staged} {
-		if c.statuses != nil {
-			before = *c.statuses
-		}
-	}
-	if next, changed := before.add(scope, current); changed {
-		l.staged.statuses = &next
+	if next, changed := l.applied.statuses.add(scope, current); changed {
+		l.applied.statuses, l.changed = next, true
 	}
 }
 
-// Commit writes what was applied, in one transaction, and shows it.
+// Commit writes all that was applied so far, by whichever collector, and shows
+// it.
 func (l *Ledger) Commit() {
 	l.commit.Lock()
 	defer l.commit.Unlock()
 	l.mu.Lock()
-	staged := l.staged
-	l.staged, l.writing = change{}, staged
-	unkept := l.unkept.and(staged)
+	next, changed := l.shown, l.changed || l.unsaved
+	if l.changed {
+		next, l.changed = l.applied.clone(), false
+	}
 	l.mu.Unlock()
 
 	var err error
 	if l.store != nil {
-		err = l.store.write(unkept)
+		err = l.store.write(next, changed)
 	}
 
 	l.mu.Lock()
-	for id, a := range staged.accounts {
-		if a == nil {
-			delete(l.accounts, id)
-			delete(l.progress, id)
-			continue
-		}
-		l.accounts[id] = *a
-	}
-	if staged.statuses != nil {
-		l.statuses = *staged.statuses
-	}
-	l.writing, l.unkept = change{}, change{}
-	if err != nil {
-		l.unkept = unkept
-	}
-	turned := (err != nil) != l.failed
-	l.failed = err != nil
+	l.shown = next
+	turned := (err != nil) != l.unsaved
+	l.unsaved = err != nil
 	l.mu.Unlock()
-	if turned && l.options.Kept != nil {
-		l.options.Kept(err)
+	if turned && l.options.OnSaveError != nil {
+		l.options.OnSaveError(err)
 	}
 }
 
@@ -301,8 +242,11 @@ func (l *Ledger) Commit() {
 func (l *Ledger) Totals(subjectID string) (Totals, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a, known := l.accounts[subjectID]
-	return a.totals(), known
+	a := l.shown.accounts[subjectID]
+	if a == nil {
+		return Totals{}, false
+	}
+	return a.totals(), true
 }
 
 // Watermark returns the seenTime of the newest row that was counted for a
@@ -310,8 +254,10 @@ func (l *Ledger) Totals(subjectID string) (Totals, bool) {
 func (l *Ledger) Watermark(subjectID string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a, _ := l.current(subjectID)
-	return a.watermark.time()
+	if a := l.applied.accounts[subjectID]; a != nil {
+		return a.watermark.time()
+	}
+	return time.Time{}
 }
 
 // Subjects are those whose history was read whole and who were on NCP's list
@@ -320,7 +266,7 @@ func (l *Ledger) Subjects() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var ids []string
-	for id, a := range l.accounts {
+	for id, a := range l.shown.accounts {
 		if a.gone == 0 {
 			ids = append(ids, id)
 		}
@@ -333,7 +279,7 @@ func (l *Ledger) Subjects() []string {
 func (l *Ledger) StatusChanges(status string) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.statuses.changes[status]
+	return l.shown.statuses.Changes[status]
 }
 
 // Begun says whether the ledger is a new one on disk.
@@ -346,12 +292,12 @@ func (l *Ledger) Begun() bool {
 func (l *Ledger) Since() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.since
+	return l.shown.since
 }
 
 // Persistent says whether all that shows is on disk.
 func (l *Ledger) Persistent() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.store != nil && !l.failed
+	return l.store != nil && !l.unsaved
 }

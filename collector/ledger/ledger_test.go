@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -153,6 +154,53 @@ func TestTotalsOfAnUnknownSubject(t *testing.T) {
 		t.Error("a subject whose history was never read is known")
 	}
 }
+
+// What is applied is shown by the next Commit, and not before it is written.
+func TestWrittenThenShown(t *testing.T) {
+	l := newLedger(false)
+	l.store = writing(func(s *state) {
+		if s.accounts["s"].count[Success] != successes(l)+1 {
+			t.Errorf("%d rows are written, and %d shown", s.accounts["s"].count[Success], successes(l))
+		}
+	})
+	var rows []Row
+	for i := range uint64(3) {
+		status := strconv.FormatUint(i, 10)
+		rows = append(rows, row(time.Duration(len(rows)+1), "a", Success))
+		l.Apply("s", read(rows...))
+		l.ApplyStatuses("24h", map[string]string{"1": status})
+		if got := successes(l); got != i || l.StatusChanges(status) != 0 {
+			t.Errorf("%d rows are shown before the commit, want %d", got, i)
+		}
+		l.Commit()
+		if got := successes(l); got != i+1 || i > 0 && l.StatusChanges(status) != 1 {
+			t.Errorf("%d rows are shown, want %d", got, i+1)
+		}
+	}
+	l.Listed(nil)
+	if len(l.Subjects()) != 1 {
+		t.Error("a subject went before the commit")
+	}
+	l.store = nil
+	l.Commit()
+	if len(l.Subjects()) != 0 {
+		t.Error("a subject did not go with the commit")
+	}
+}
+
+// successes is what is shown as successes of the subject of these tests; 0 before
+// its first commit.
+func successes(l *Ledger) uint64 {
+	totals, _ := l.Totals("s")
+	return totals.Count[Success]
+}
+
+// writing is a store that only looks at what it is given.
+type writing func(*state)
+
+func (w writing) write(s *state, _ bool) error { w(s); return nil }
+
+func (writing) close() error { return nil }
 
 // An account keeps the rows inside the window only, however long the history.
 func TestAccountIsBounded(t *testing.T) {

@@ -26,7 +26,7 @@ func names(t *testing.T, dir string) []string {
 func TestProbeLeavesAllAsItWas(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{filepath.Join(dir, "l.db"), filepath.Join(dir, "not", "there", "yet", "l.db")} {
-		if found, err := Probe(path, testOptions().Site); found || err != nil {
+		if found, err := Probe(t.Context(), path, testOptions()); found || err != nil {
 			t.Errorf("%s: found %t, error %v", path, found, err)
 		}
 	}
@@ -34,13 +34,13 @@ func TestProbeLeavesAllAsItWas(t *testing.T) {
 		t.Errorf("a probe left %v", left[1:])
 	}
 
-	path, _ := aFile(t)
+	path := aFile(t)
 	before, files := mustRead(t, path), len(names(t, filepath.Dir(path)))
 	info, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found, err := Probe(path, testOptions().Site); !found || err != nil {
+	if found, err := Probe(t.Context(), path, testOptions()); !found || err != nil {
 		t.Errorf("found %t, error %v", found, err)
 	}
 	after, err := os.Stat(path)
@@ -55,18 +55,18 @@ func TestProbeOfUnusablePaths(t *testing.T) {
 	file := filepath.Join(dir, "file")
 	mustWrite(t, file, []byte("x"))
 	for _, path := range []string{dir, filepath.Join(file, "l.db"), filepath.Join(file, "deeper", "l.db"), "/proc/nowhere/l.db"} {
-		if _, err := Probe(path, ""); !errors.Is(err, ErrUnusable) {
+		if _, err := Probe(t.Context(), path, Options{}); !errors.Is(err, ErrUnusable) {
 			t.Errorf("%s: error %v, want %v", path, err, ErrUnusable)
 		}
 	}
 	if os.Geteuid() == 0 {
 		return // may write anything
 	}
-	path, _ := aFile(t)
+	path := aFile(t)
 	if err := os.Chmod(path, 0o400); err != nil {
 		t.Fatal(err)
 	}
-	if found, err := Probe(path, testOptions().Site); !found || !errors.Is(err, ErrUnusable) {
+	if found, err := Probe(t.Context(), path, testOptions()); !found || !errors.Is(err, ErrUnusable) {
 		t.Errorf("a file that cannot be written: found %t, error %v", found, err)
 	}
 }

@@ -318,7 +318,7 @@ func TestShrinksWhileRead(t *testing.T) {
 					t.Errorf("at call %d: %d calls, want %d", at, r.calls, calls)
 				}
 				for _, row := range r.history.rows {
-					if a := r.ledger.accounts["s"]; !a.marked(row.identity(), instantOf(row.SeenTime)) {
+					if a := r.ledger.shown.accounts["s"]; !a.marked(row.identity(), instantOf(row.SeenTime)) {
 						t.Errorf("at call %d: row %s was there all the time and is not counted", at, row.SerialNumber)
 					}
 				}

@@ -3,35 +3,35 @@ package ledger
 import "maps"
 
 // statuses counts how often certificates come into a status. Like account it
-// is a value.
+// is a value. Its fields are those of the file.
 type statuses struct {
-	// scope is what the answers are about: with another, they do not compare.
-	scope   string
-	last    map[string]string // as last seen; nil before the first look
-	changes map[string]uint64
+	// Scope is what the answers are about: with another, they do not compare.
+	Scope   string            `json:"scope"`
+	Last    map[string]string `json:"last"` // as last seen; nil before the first look
+	Changes map[string]uint64 `json:"changes"`
 }
 
 // add returns the statuses after a whole answer, and whether they differ. The
 // first answer of a scope is the baseline: what it holds changed before anybody
 // looked.
 func (s statuses) add(scope string, current map[string]string) (statuses, bool) {
-	if s.scope != scope {
-		s.scope, s.last = scope, nil
+	if s.Scope != scope {
+		s.Scope, s.Last = scope, nil
 	}
-	if s.last != nil && maps.Equal(s.last, current) {
+	if s.Last != nil && maps.Equal(s.Last, current) {
 		return s, false
 	}
-	next := statuses{scope: scope, last: make(map[string]string, len(current)), changes: maps.Clone(s.changes)}
-	maps.Copy(next.last, current)
-	if s.last == nil {
+	next := statuses{Scope: scope, Last: make(map[string]string, len(current)), Changes: maps.Clone(s.Changes)}
+	maps.Copy(next.Last, current)
+	if s.Last == nil {
 		return next, true
 	}
-	if next.changes == nil {
-		next.changes = make(map[string]uint64)
+	if next.Changes == nil {
+		next.Changes = make(map[string]uint64)
 	}
 	for certificate, status := range current {
-		if before, known := s.last[certificate]; !known || before != status {
-			next.changes[status]++
+		if before, known := s.Last[certificate]; !known || before != status {
+			next.Changes[status]++
 		}
 	}
 	return next, true

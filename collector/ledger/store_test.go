@@ -2,39 +2,41 @@ package ledger
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	bolt "go.etcd.io/bbolt"
 )
 
-const (
-	testSite = "https://external-access.example"
-	pageSize = 4096 // of the files of these tests
-)
+const testURL = "https://external-access.example"
 
 // clock is a clock that stands until it is moved.
 type clock struct{ now time.Time }
 
 func (c *clock) options() Options {
-	return Options{LateArrival: time.Hour, Site: testSite, Now: func() time.Time { return c.now }}
+	return Options{LateArrival: time.Hour, Owner: Owner{BaseURL: testURL}, Now: func() time.Time { return c.now }}
 }
 
 func testOptions() Options { return (&clock{now: epoch().Add(48 * time.Hour)}).options() }
 
 func mustOpen(t testing.TB, path string, options Options) *Ledger {
 	t.Helper()
-	l, err := Open(path, options)
+	l, err := Open(t.Context(), path, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,29 +66,10 @@ func mustWrite(t testing.TB, path string, b []byte) {
 	}
 }
 
-// noSync spares a test the wait for the disk where the file is read back by
-// the same machine.
-func noSync(t testing.TB, l *Ledger) *Ledger {
-	t.Helper()
-	f, ok := l.store.(*file)
-	if !ok {
-		t.Fatal("not a ledger with a file")
-	}
-	f.db.NoSync = true
-	return l
-}
-
 // fingerprint is all that a ledger shows and keeps, to the last bit.
 func fingerprint(l *Ledger) string {
 	var b strings.Builder
-	b.WriteString(l.since.String())
-	for _, id := range slices.Sorted(maps.Keys(l.accounts)) {
-		a := l.accounts[id]
-		b.WriteString("\n" + id + " ")
-		b.Write(encodeAccount(id, &a))
-	}
-	b.WriteString("\n")
-	b.Write(encodeStatuses(keyStatuses, &l.statuses))
+	_ = writeSnapshot(&b, Owner{}, l.shown) // nothing to fail
 	return b.String()
 }
 
@@ -99,22 +82,19 @@ func manyRows(subject string, from time.Duration, n int) []Row {
 	return rows
 }
 
-// aFile is a ledger file with trees that have branches, records longer than a
-// page, small ones, and a subject that is gone; and what may be in it.
-func aFile(t testing.TB) (path string, states map[string]bool) {
+// aFile is a ledger file with long lines, short ones, and a subject that is gone.
+func aFile(t testing.TB) string {
 	t.Helper()
-	path = filepath.Join(t.TempDir(), "ledger.db")
-	states = make(map[string]bool)
-	l := noSync(t, mustOpen(t, path, testOptions()))
-	states[fingerprint(l)] = true
-	const subjects = 18
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := mustOpen(t, path, testOptions())
+	const subjects = 6
 	for round := range 2 {
 		for i := range subjects {
-			n := i % 7
-			if i%12 == 0 {
-				n = 300
+			n := i % 4
+			if i == 3 {
+				n = 100
 			}
-			id := fmt.Sprintf("subject-%03d", i*7%subjects)
+			id := fmt.Sprintf("subject-%03d", i)
 			l.Apply(id, read(manyRows(id, time.Duration(round)*10*time.Minute, n)...))
 		}
 		l.Listed(slices.Collect(func(yield func(string) bool) {
@@ -126,13 +106,12 @@ func aFile(t testing.TB) (path string, states map[string]bool) {
 		}))
 		l.ApplyStatuses("24h", map[string]string{"1": "normal", "2": strconv.Itoa(round)})
 		l.Commit()
-		states[fingerprint(l)] = true
 	}
 	if !l.Persistent() {
 		t.Fatal("the file was not written")
 	}
 	mustClose(t, l)
-	return path, states
+	return path
 }
 
 func TestReopenKeepsAll(t *testing.T) {
@@ -148,13 +127,12 @@ func TestReopenKeepsAll(t *testing.T) {
 	l.Commit()
 	l.Listed([]string{"s", "empty"})
 	l.Commit()
-	want, wantPrint := contents{since: l.since, accounts: l.accounts, statuses: l.statuses}, fingerprint(l)
+	want, wantPrint := l.shown, fingerprint(l)
 	for range 3 {
 		mustClose(t, l)
 		c.now = c.now.Add(time.Minute)
 		l = mustOpen(t, path, c.options())
-		got := contents{since: l.since, accounts: l.accounts, statuses: l.statuses}
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(contents{}, account{}, mark{}, statuses{})); diff != "" {
+		if diff := cmp.Diff(want, l.shown, cmp.AllowUnexported(state{}, account{}, mark{})); diff != "" {
 			t.Fatalf("contents (-written +read):\n%s", diff)
 		}
 		if fingerprint(l) != wantPrint {
@@ -162,11 +140,11 @@ func TestReopenKeepsAll(t *testing.T) {
 		}
 	}
 	defer mustClose(t, l)
-	a := l.accounts["s"]
+	a := l.shown.accounts["s"]
 	switch {
 	case a.count != [NumResults]uint64{1, 1, 1}, a.newest[Unknown] != instantOf(epoch().Add(2*time.Hour)), a.created == 0,
-		a.watermark == 0, a.line == 0, len(a.marks) == 0, l.accounts["gone"].gone == 0:
-		t.Errorf("what was to be kept was not there to be kept: %+v", l.accounts)
+		a.watermark == 0, a.line == 0, len(a.marks) == 0, l.shown.accounts["gone"].gone == 0:
+		t.Errorf("what was to be kept was not there to be kept: %+v", l.shown.accounts)
 	}
 	if !l.Since().Equal(begun) {
 		t.Errorf("since %s, want %s: a restart does not move it", l.Since(), begun)
@@ -192,42 +170,57 @@ func TestReopenKeepsAll(t *testing.T) {
 	}
 }
 
+// counting is a store that counts what is written to the one below it.
+type counting struct {
+	store
+	writes int
+}
+
+func (c *counting) write(s *state, changed bool) error {
+	if changed {
+		c.writes++
+	}
+	return c.store.write(s, changed)
+}
+
 func TestNothingIsWrittenWhenNothingChanged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	l := mustOpen(t, path, testOptions())
 	defer mustClose(t, l)
-	f, ok := l.store.(*file)
-	if !ok {
-		t.Fatal("not a file")
-	}
-	txid := func() (id int) {
-		if err := f.db.View(func(tx *bolt.Tx) error { id = tx.ID(); return nil }); err != nil {
-			t.Fatal(err)
-		}
-		return id
-	}
+	disk := &counting{store: l.store}
+	l.store = disk
 	scrape := func() {
 		l.Listed([]string{"s"})
 		l.Apply("s", read(row(1, "a", Success), row(time.Hour, "b", Failure)))
 		l.ApplyStatuses("24h", map[string]string{"1": "normal"})
 		l.Commit()
 	}
+	identity := func() os.FileInfo {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
 	scrape()
-	before, id := mustRead(t, path), txid()
+	before, writes := identity(), disk.writes
 	for range 3 {
 		scrape()
-		if !bytes.Equal(before, mustRead(t, path)) || txid() != id {
+		if now := identity(); !os.SameFile(before, now) || !now.ModTime().Equal(before.ModTime()) || disk.writes != writes {
 			t.Fatal("a scrape that brought nothing new wrote to the file")
 		}
 	}
-	// All subjects of a commit go into one transaction.
+	// All subjects of a commit, and the certificates, go into one write.
 	for i := range 100 {
 		l.Apply(strconv.Itoa(i), read(row(1, "a", Success)))
 	}
 	l.ApplyStatuses("24h", map[string]string{"1": "ongoing"})
 	l.Commit()
-	if got := txid() - id; got != 1 {
-		t.Errorf("100 subjects and the certificates took %d transactions, want 1", got)
+	if got := disk.writes - writes; got != 1 {
+		t.Errorf("100 subjects and the certificates took %d writes, want 1", got)
+	}
+	if os.SameFile(before, identity()) {
+		t.Error("what changed was written into the old file, not into one that took its place")
 	}
 }
 
@@ -245,13 +238,13 @@ func TestLocked(t *testing.T) {
 // left as it is.
 func wantRefusal(t *testing.T, path string, options Options, before []byte, problems ...FileProblem) {
 	t.Helper()
-	l, err := Open(path, options)
+	l, err := Open(t.Context(), path, options)
 	if err == nil {
 		_ = l.Close()
 		t.Fatal("the file was opened")
 	}
 	checkRefusal(t, path, err, before, problems...)
-	if _, probed := Probe(path, options.Site); probed == nil || probed.Error() != err.Error() {
+	if _, probed := Probe(t.Context(), path, options); probed == nil || probed.Error() != err.Error() {
 		t.Errorf("Probe says %v, but Open %v", probed, err)
 	}
 	if before != nil && !bytes.Equal(before, mustRead(t, path)) {
@@ -281,141 +274,292 @@ func checkRefusal(t *testing.T, path string, err error, before []byte, problems 
 	}
 }
 
+// lines are the lines of a whole file without the checksum.
+func lines(t testing.TB) []string {
+	t.Helper()
+	all := strings.SplitAfter(string(mustRead(t, aFile(t))), "\n")
+	return all[:len(all)-2]
+}
+
+// sealed is a file of these lines whose checksum is right, so that what comes
+// after it is met.
+func sealed(t testing.TB, lines ...string) []byte {
+	t.Helper()
+	b := []byte(strings.Join(lines, ""))
+	sum := sha256.Sum256(b)
+	return fmt.Appendf(b, "{\"sha256\":\"%x\"}\n", sum)
+}
+
 func TestRefusedFiles(t *testing.T) {
-	put := func(bucket, key, value string) func(*bolt.Tx) error {
-		return func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucket)).Put([]byte(key), []byte(value)) }
+	whole := lines(t)
+	changed := func(line int, from, to string) []byte {
+		t.Helper()
+		all := slices.Clone(whole)
+		all[line] = strings.Replace(all[line], from, to, 1)
+		if all[line] == whole[line] {
+			t.Fatalf("line %d has no %q: %s", line, from, all[line])
+		}
+		return sealed(t, all...)
 	}
-	remove := func(bucket, key string) func(*bolt.Tx) error {
-		return func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucket)).Delete([]byte(key)) }
-	}
-	drop := func(bucket string) func(*bolt.Tx) error {
-		return func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte(bucket)) }
-	}
-	// with the checksum of the whole file mended, so that the next check is met
-	resummed := func(change func(*bolt.Tx) error) func(*bolt.Tx) error {
-		return func(tx *bolt.Tx) error { return errors.Join(change(tx), putNewSum(tx)) }
-	}
-	tests := []struct {
-		name   string
-		change func(*bolt.Tx) error
-		want   FileProblem
+	without := func(line int) []byte { return sealed(t, slices.Delete(slices.Clone(whole), line, line+1)...) }
+	fingerprints := regexp.MustCompile(`"fingerprints":"[^"]+"`)
+	unsealed := func(file []byte) []byte { return file[:len(file)-checksumLength] }
+	bolt := make([]byte, 4096)
+	binary.NativeEndian.PutUint32(bolt[16:], 0xED0CDAED)
+	for _, tt := range []struct {
+		name string
+		file []byte
+		want FileProblem
 	}{
-		{"newer schema", put(bucketMeta, keySchema, "2"), ErrNewer},
-		{"much newer schema, without anything else known", func(tx *bolt.Tx) error {
-			return errors.Join(put(bucketMeta, keySchema, "99")(tx), drop(bucketAccounts)(tx), drop(bucketStatuses)(tx))
-		}, ErrNewer},
-		{"no schema", remove(bucketMeta, keySchema), ErrDamaged},
-		{"schema that is no number", put(bucketMeta, keySchema, "one"), ErrDamaged},
-		{"schema 0", put(bucketMeta, keySchema, "0"), ErrDamaged},
-		{"other site", resummed(put(bucketMeta, keySite, "https://other.example")), ErrSite},
-		{"other site by mishap", put(bucketMeta, keySite, "https://other.example"), ErrDamaged},
-		{"no time of beginning", resummed(remove(bucketMeta, keySince)), ErrDamaged},
-		{"another time of beginning", put(bucketMeta, keySince, "2020-01-01T00:00:00Z"), ErrDamaged},
-		{"no checksum", remove(bucketMeta, keySum), ErrDamaged},
-		{"a subject less", remove(bucketAccounts, "subject-001"), ErrDamaged},
-		{"a subject more", func(tx *bolt.Tx) error {
-			return put(bucketAccounts, "x", string(encodeAccount("x", &account{})))(tx)
-		}, ErrDamaged},
-		{"a record of another subject", resummed(func(tx *bolt.Tx) error {
-			b := tx.Bucket([]byte(bucketAccounts))
-			return b.Put([]byte("subject-002"), bytes.Clone(b.Get([]byte("subject-001"))))
-		}), ErrDamaged},
-		{"a record cut off", resummed(put(bucketAccounts, "subject-002", "")), ErrDamaged},
-		{"statuses lost", remove(bucketStatuses, keyStatuses), ErrDamaged},
-		{"statuses that cannot be read", resummed(put(bucketStatuses, keyStatuses, "none")), ErrDamaged},
-		{"no subjects", drop(bucketAccounts), ErrDamaged},
-		{"no certificates", drop(bucketStatuses), ErrDamaged},
-		{"no frame", drop(bucketMeta), ErrDamaged},
-		{"another bbolt database", func(tx *bolt.Tx) error {
-			_, err := tx.CreateBucket([]byte("theirs"))
-			return errors.Join(drop(bucketMeta)(tx), drop(bucketAccounts)(tx), drop(bucketStatuses)(tx), err)
-		}, ErrDamaged},
-	}
-	path, _ := aFile(t)
-	whole := mustRead(t, path)
-	for _, tt := range tests {
+		{"empty", nil, ErrDamaged},
+		{"junk", []byte("junk"), ErrDamaged},
+		{"other JSON", sealed(t, "{\"format\":\"theirs\",\"version\":1}\n"), ErrDamaged},
+		{"zeros", make([]byte, 1<<20), ErrDamaged},
+		{"a bbolt database", bolt, ErrOldKind},
+		{"newer", changed(0, `"version":1`, `"version":2`), ErrNewer},
+		{"much newer, without anything else known", []byte("{\"format\":\"ncp_exporter ledger\",\"version\":99,\"new\":[]}\n\x00\x01"), ErrNewer},
+		{"version 0", changed(0, `"version":1`, `"version":0`), ErrDamaged},
+		{"no version", changed(0, `"version":1,`, ``), ErrDamaged},
+		{"version that is no number", changed(0, `"version":1`, `"version":"one"`), ErrDamaged},
+		{"other base URL", changed(0, testURL, "https://other.example"), ErrOwner},
+		{"other account", changed(0, `"account":""`, `"account":"agency"`), ErrOwner},
+		{"other base URL by mishap", bytes.Replace(mustRead(t, aFile(t)), []byte(testURL), []byte("https://external-access.exampl_"), 1), ErrDamaged},
+		{"no time of beginning", changed(0, `,"since":"2026-11-24T00:00:00Z"`, ``), ErrDamaged},
+		{"an unknown field in the header", changed(0, `"version"`, `"more":1,"version"`), ErrDamaged},
+		{"a space in the header", changed(0, `,"version"`, `, "version"`), ErrDamaged},
+		{"no certificates", without(1), ErrDamaged},
+		{"certificates twice", sealed(t, slices.Insert(slices.Clone(whole), 1, whole[1])...), ErrDamaged},
+		{"an unknown field of the certificates", changed(1, `"scope"`, `"more":1,"scope"`), ErrDamaged},
+		{"a certificate twice", changed(1, `{"1":"normal"`, `{"1":"normal","1":"normal"`), ErrDamaged},
+		{"a subject less, by mishap", slices.Concat(unsealed(without(3)), mustRead(t, aFile(t))[len(strings.Join(whole, "")):]), ErrDamaged},
+		{"a subject twice", sealed(t, slices.Insert(slices.Clone(whole), 3, whole[3])...), ErrDamaged},
+		{"subjects in another order", sealed(t, append(slices.Clone(whole[:2]), whole[3], whole[2])...), ErrDamaged},
+		{"an unknown field of a subject", changed(2, `"success"`, `"more":1,"success"`), ErrDamaged},
+		{"a field twice", changed(2, `"subject":`, `"subject":"x","subject":`), ErrDamaged},
+		{"a subject without its id", changed(2, `"subject":"subject-000",`, ``), ErrDamaged},
+		{"a count below 0", changed(2, `"count":0`, `"count":-1`), ErrDamaged},
+		{"a time that no account can keep", changed(2, `"counting_since":"2026`, `"counting_since":"9026`), ErrDamaged},
+		{"a fingerprint cut off", changed(3, `"fingerprints":"`, `"fingerprints":"AAAA`), ErrDamaged},
+		{"fingerprints in another order", changed(3, fingerprints.FindString(whole[3]), `"fingerprints":"AP///////wAAAAAAAAA="`), ErrDamaged},
+		{"a line cut off", sealed(t, append(slices.Clone(whole), "{\"subject\":\"z\"")...), ErrDamaged},
+		{"no subject, but a number", sealed(t, append(slices.Clone(whole), "1\n")...), ErrDamaged},
+		{"no checksum", unsealed(sealed(t, whole...)), ErrDamaged},
+		{"two checksums", sealed(t, string(sealed(t, whole...))), ErrDamaged},
+		{"something behind it", append(sealed(t, whole...), '\n'), ErrDamaged},
+		{"a file twice", slices.Concat(sealed(t, whole...), sealed(t, whole...)), ErrDamaged},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "ledger.db")
-			mustWrite(t, path, whole)
-			db, err := bolt.Open(path, 0o600, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := errors.Join(db.Update(tt.change), db.Close()); err != nil {
-				t.Fatal(err)
-			}
-			wantRefusal(t, path, testOptions(), mustRead(t, path), tt.want)
+			mustWrite(t, path, tt.file)
+			wantRefusal(t, path, testOptions(), tt.file, tt.want)
 		})
 	}
-	t.Run("other site in the options", func(t *testing.T) {
+}
+
+// A file goes on with its account: also if the account had no name or another one
+// when it was kept, and the next write has the new one. No other account takes it.
+func TestOwners(t *testing.T) {
+	owned := func(account string) Options {
 		options := testOptions()
-		options.Site = "https://other.example"
-		wantRefusal(t, path, options, whole, ErrSite)
-	})
+		options.Owner.Account = account
+		return options
+	}
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	goesOn := func(options Options) {
+		t.Helper()
+		if found, err := Probe(t.Context(), path, options); !found || err != nil {
+			t.Errorf("Probe: found %t, error %v", found, err)
+		}
+		l := mustOpen(t, path, options)
+		defer mustClose(t, l)
+		l.Commit() // nothing is new but the owner
+		if got := counts(t, l); got[Success] != 1 || !l.Persistent() {
+			t.Errorf("%d rows are counted, persistent: %v", got[Success], l.Persistent())
+		}
+	}
+	refused := func(options Options, names ...string) {
+		t.Helper()
+		before := mustRead(t, path)
+		wantRefusal(t, path, options, before, ErrOwner)
+		_, err := Open(t.Context(), path, options)
+		for _, name := range names {
+			if !strings.Contains(err.Error(), name) {
+				t.Errorf("message %q, want it to name %s", err, name)
+			}
+		}
+	}
+	l := mustOpen(t, path, testOptions())
+	l.Apply("s", read(row(1, "a", Success)))
+	l.Commit()
+	mustClose(t, l)
+
+	goesOn(owned("prod"))
+	goesOn(owned("prod"))
+	refused(owned("agency"), `account "prod" at `+testURL, `account "agency" at `+testURL)
+	refused(testOptions(), `account "prod"`)
+	renamed := owned("production")
+	renamed.Formerly = "prod"
+	elsewhere := renamed
+	elsewhere.Owner.BaseURL = "https://other.example"
+	refused(elsewhere, testURL, "https://other.example")
+	goesOn(renamed)
+	refused(owned("prod"), `"production"`)
+	goesOn(owned("production"))
 }
 
 func TestUnusablePaths(t *testing.T) {
 	directory := t.TempDir()
-	regular := filepath.Join(directory, "regular")
+	regular, nowhere := filepath.Join(directory, "regular"), filepath.Join(directory, "nowhere")
 	mustWrite(t, regular, []byte("x"))
-	for _, path := range []string{directory, filepath.Join(regular, "ledger.db"), filepath.Join(regular, "below", "ledger.db")} {
+	if err := os.Symlink(filepath.Join(directory, "missing"), nowhere); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{directory, nowhere, os.DevNull, filepath.Join(regular, "ledger.db"), filepath.Join(regular, "below", "ledger.db")} {
 		wantRefusal(t, path, testOptions(), nil, ErrUnusable)
 	}
 	if got := mustRead(t, regular); string(got) != "x" {
 		t.Errorf("the file in the way is now %q", got)
 	}
+	if entries, err := os.ReadDir(directory); err != nil || len(entries) != 2 {
+		t.Errorf("the directory holds %v (%v), want nothing new", entries, err)
+	}
 }
 
 // A ledger gets its name when it is whole: neither a process that is ended while
-// it makes one nor a full disk leaves a file that stops the next start.
+// it makes one nor a full disk leaves a file that stops the next start; and what
+// it leaves is removed.
 func TestNewFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "below", "ledger.db")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	mustWrite(t, path+".new", []byte("half a file"))
+	others := []string{path + ".tmp", path + ".tmp1x", path + "2.tmp1"}
+	for _, name := range append([]string{path + ".tmp1", path + ".tmp4294967295"}, others...) {
+		mustWrite(t, name, []byte("half a file"))
+	}
 	for i, begun := range []bool{true, false} {
-		l, err := Open(path, testOptions())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if l.Begun() != begun || len(l.accounts) > 0 || !l.Since().Equal(testOptions().Now()) {
-			t.Errorf("open %d: begun %v, %d accounts, since %s", i, l.Begun(), len(l.accounts), l.Since())
+		l := mustOpen(t, path, testOptions())
+		if l.Begun() != begun || len(l.shown.accounts) > 0 || !l.Since().Equal(testOptions().Now()) {
+			t.Errorf("open %d: begun %v, %d accounts, since %s", i, l.Begun(), len(l.shown.accounts), l.Since())
 		}
 		mustClose(t, l)
 	}
-	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
-		t.Errorf("the directory holds %v (%v), want the ledger alone", entries, err)
+	want := append([]string{filepath.Dir(path), path, path + ".lock"}, others...)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, names(t, filepath.Dir(path))); diff != "" {
+		t.Errorf("what is left (-want +got):\n%s", diff)
 	}
 }
 
-// A file that is there but holds no ledger is not taken for a new one: it may
-// have been one.
-func TestEmptyFiles(t *testing.T) {
+// Of two processes that start at the same moment one begins the file, and the
+// other says that another has it: here two locks of one process stand for them.
+func TestTwoFirstStarts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
-	refused := func(name string) {
-		t.Helper()
-		before := mustRead(t, path)
-		if _, err := Open(path, testOptions()); !errors.Is(err, ErrDamaged) {
-			t.Errorf("%s: error %v, want %q", name, err, ErrDamaged)
+	var starts sync.WaitGroup
+	var begun, locked atomic.Int32
+	for range 2 {
+		starts.Go(func() {
+			l, err := Open(t.Context(), path, testOptions())
+			switch {
+			case errors.Is(err, ErrLocked):
+				locked.Add(1)
+			case err != nil:
+				t.Error(err)
+			case l.Begun():
+				begun.Add(1)
+				t.Cleanup(func() { mustClose(t, l) })
+			}
+		})
+	}
+	starts.Wait()
+	if begun.Load() != 1 || locked.Load() != 1 {
+		t.Errorf("%d began the file and %d were told that another has it, want 1 and 1", begun.Load(), locked.Load())
+	}
+}
+
+// Who waits for the lock waits for a second, and not longer than the context.
+func TestWaitForTheLockEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	holder := mustOpen(t, path, testOptions())
+	defer mustClose(t, holder)
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			limit, want time.Duration
+			err         error
+		}{
+			{time.Minute, time.Second, ErrLocked},
+			{100 * time.Millisecond, 100 * time.Millisecond, context.DeadlineExceeded},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), tt.limit)
+			defer cancel()
+			begin := time.Now()
+			_, err := Open(ctx, path, testOptions())
+			if took := time.Since(begin); !errors.Is(err, tt.err) || took != tt.want {
+				t.Errorf("error %v after %s, want %v after %s", err, took, tt.err, tt.want)
+			}
 		}
-		if !bytes.Equal(before, mustRead(t, path)) {
-			t.Errorf("%s was changed", name)
-		}
-	}
-	mustWrite(t, path, nil)
-	refused("an empty file")
-	if err := os.Remove(path); err != nil {
+	})
+}
+
+// A lock file is nobody's once its process has ended, however it ended.
+func TestLockFileThatWasLeft(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	mustWrite(t, path+".lock", []byte("anything"))
+	mustClose(t, mustOpen(t, path, testOptions()))
+	if err := errors.Join(os.Remove(path+".lock"), os.Mkdir(path+".lock", 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	db, err := bolt.Open(path, 0o600, nil)
-	if err != nil {
+	wantRefusal(t, path, testOptions(), mustRead(t, path), ErrUnusable)
+}
+
+// What is written through a link goes into the file that it leads to.
+func TestLinkedFile(t *testing.T) {
+	path := aFile(t)
+	link := filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Close(); err != nil {
+	l := mustOpen(t, link, testOptions())
+	wantRefusal(t, path, testOptions(), nil, ErrLocked)
+	l.Apply("another", read())
+	l.Commit()
+	mustClose(t, l)
+	l = mustOpen(t, path, testOptions())
+	defer mustClose(t, l)
+	if _, known := l.Totals("another"); !known {
+		t.Error("what was written through the link is not in the file")
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode().IsRegular() {
+		t.Errorf("the link is no link any more: %v, %v", info, err)
+	}
+}
+
+// The rights that somebody gave to a file stay, as for a backup's user.
+func TestRightsStay(t *testing.T) {
+	path := aFile(t)
+	if err := os.Chmod(path, 0o640); err != nil { //nolint:gosec // so it is said
 		t.Fatal(err)
 	}
-	refused("a file without buckets")
+	l := mustOpen(t, path, testOptions())
+	defer mustClose(t, l)
+	l.Apply("another", read())
+	l.Commit()
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 || !l.Persistent() {
+		t.Errorf("the mode is %v (%v), persistent: %v", info.Mode(), err, l.Persistent())
+	}
+}
+
+// A ledger that was closed writes no more: by then the file may be another's.
+func TestClosedIsClosed(t *testing.T) {
+	path := aFile(t)
+	before := mustRead(t, path)
+	l := mustOpen(t, path, testOptions())
+	mustClose(t, l)
+	l.Apply("another", read())
+	l.Commit()
+	if l.Persistent() || !bytes.Equal(before, mustRead(t, path)) {
+		t.Error("a ledger wrote to its file after it was closed")
+	}
 }
 
 // A file that is moved away while it is open is no longer on disk; once it is
@@ -452,111 +596,75 @@ func TestMovedAway(t *testing.T) {
 	}
 }
 
-// damages makes copies of a file that are damaged in one place.
-func damages(whole []byte, yield func(what string, damaged []byte)) {
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same in each run
-	fill := func(b []byte) {
-		for i := range b {
-			b[i] = byte(random.IntN(256)) //nolint:gosec // it fits
-		}
+// A file whose contents were changed from outside is brought up to date, and one
+// that another file has taken the place of is left alone.
+func TestReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := mustOpen(t, path, testOptions())
+	defer mustClose(t, l)
+	l.Apply("s", read(row(1, "a", Success)))
+	l.Commit()
+	whole := mustRead(t, path)
+	mustWrite(t, path, []byte("something else"))
+	l.Commit()
+	if !l.Persistent() || !bytes.Equal(whole, mustRead(t, path)) {
+		t.Error("the file does not hold the ledger again")
 	}
-	for page := range len(whole) / pageSize {
-		at := page * pageSize
-		change := func(what string, change func(page []byte)) {
-			b := bytes.Clone(whole)
-			change(b[at : at+pageSize])
-			yield(fmt.Sprintf("page %d: %s", page, what), b)
-		}
-		change("zeroed", func(p []byte) { clear(p) })
-		change("filled", fill)
-		change("first half zeroed", func(p []byte) { clear(p[:pageSize/2]) })
-		change("second half zeroed", func(p []byte) { clear(p[pageSize/2:]) })
-		change("as the page before", func(p []byte) { copy(p, whole[max(0, at-pageSize):]) })
-		for i := range 20 { // the head, and the first element
-			change(fmt.Sprintf("bit of byte %d", i), func(p []byte) { p[i] ^= 1 << random.IntN(8) })
-		}
-		for range 5 {
-			i := random.IntN(pageSize)
-			change(fmt.Sprintf("bit of byte %d", i), func(p []byte) { p[i] ^= 1 << random.IntN(8) })
-		}
-		for range 3 {
-			from := random.IntN(pageSize - 64)
-			change(fmt.Sprintf("64 bytes from %d", from), func(p []byte) { fill(p[from : from+64]) })
-		}
+	mustWrite(t, path+".other", []byte("another"))
+	if err := os.Rename(path+".other", path); err != nil {
+		t.Fatal(err)
 	}
-	for n := pageSize; n < len(whole); n += pageSize / 2 {
-		yield(fmt.Sprintf("cut to %d", n), whole[:n])
-		yield(fmt.Sprintf("cut to %d", n+1), whole[:n+1])
-	}
-	for _, n := range []int{16, 100, 4096, 8192, len(whole)} {
-		b := make([]byte, n)
-		yield(fmt.Sprintf("%d zeros", n), b)
-		b = make([]byte, n)
-		fill(b)
-		yield(fmt.Sprintf("%d random bytes", n), b)
+	l.Apply("s", read(row(2, "b", Success)))
+	l.Commit()
+	if l.Persistent() || string(mustRead(t, path)) != "another" {
+		t.Errorf("persistent: %v, and the file that took the place holds %q", l.Persistent(), mustRead(t, path))
 	}
 }
 
-// Whatever is damaged in one place: the file is refused and left alone, or it
-// has all that was in it at one time; and then it also takes more.
+// Whatever is damaged in one place, or cut off: the file is refused and left as it is.
 func TestDamagedFiles(t *testing.T) {
 	t.Parallel()
-	path, states := aFile(t)
-	whole := mustRead(t, path)
+	whole := mustRead(t, aFile(t))
 	target := filepath.Join(t.TempDir(), "damaged.db")
-	opened, refused := 0, 0
-	damages(whole, func(what string, damaged []byte) {
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same in each run
+	refused := func(damaged []byte, what string, args ...any) {
+		t.Helper()
+		// Of what it says about itself a bit may make a newer version.
+		var e *FileError
+		_, _, err := readSnapshot(bytes.NewReader(damaged), int64(len(damaged)))
+		if !errors.As(err, &e) || e.Problem != ErrDamaged && e.Problem != ErrNewer {
+			t.Fatalf("%s: error %v", fmt.Sprintf(what, args...), err)
+		}
+		if random.IntN(50) > 0 { // for the time that it takes
+			return
+		}
 		mustWrite(t, target, damaged)
-		l, err := Open(target, testOptions())
-		if err != nil {
-			refused++
-			// Of what it says about itself a bit may make a newer version.
-			checkRefusal(t, target, err, damaged, ErrDamaged, ErrNewer)
-			return
-		}
-		opened++
-		if !states[fingerprint(l)] {
-			t.Fatalf("%s: it was opened with contents that never were", what)
-		}
-		if opened%8 != 0 { // for the time that it takes
-			mustClose(t, l)
-			return
-		}
-		noSync(t, l)
-		for i := range 10 {
-			id := fmt.Sprintf("subject-%03d", i*2)
-			l.Apply(id, read(manyRows(id, 3*time.Hour, i*i)...))
-			l.Apply(id+"-new", read(manyRows(id, 3*time.Hour, i*i)...))
-		}
-		l.Commit()
-		want := fingerprint(l)
-		if !l.Persistent() {
-			t.Fatalf("%s: it was opened and takes no more", what)
-		}
-		mustClose(t, l)
-		l, err = Open(target, testOptions())
-		if err != nil {
-			t.Fatalf("%s: it was opened and written, and then refused: %v", what, err)
-		}
-		if fingerprint(l) != want {
-			t.Fatalf("%s: what was written to it is not in it", what)
-		}
-		mustClose(t, l)
-	})
-	t.Logf("%d damaged files: %d refused, %d opened with contents that were committed", opened+refused, refused, opened)
-	if refused == 0 || opened == 0 {
-		t.Error("the damages do not do what they should")
+		_, err = Open(t.Context(), target, testOptions())
+		checkRefusal(t, target, err, damaged, ErrDamaged, ErrNewer)
+	}
+	for i := range whole {
+		damaged := bytes.Clone(whole)
+		damaged[i] ^= 1 << random.IntN(8)
+		refused(damaged, "a bit of byte %d", i)
+		damaged[i] = whole[i] + byte(1+random.IntN(255)) //nolint:gosec // it fits
+		refused(damaged, "byte %d", i)
+		refused(slices.Delete(bytes.Clone(whole), i, i+1), "without byte %d", i)
+		refused(slices.Insert(bytes.Clone(whole), i, whole[i]), "byte %d twice", i)
+		refused(whole[:i], "cut to %d bytes", i)
+		damaged = bytes.Clone(whole)
+		clear(damaged[i:min(i+64, len(whole))])
+		refused(damaged, "64 bytes from %d zeroed", i)
 	}
 }
 
 // No file that the ledger itself wrote is ever taken for damaged: whatever the
-// sizes of the records, and however they grow and go.
+// sizes of the accounts, and however they grow and go.
 func TestHealthyFilesAreOpened(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // the same in each run
 	c := &clock{now: epoch()}
-	l := noSync(t, mustOpen(t, path, c.options()))
+	l := mustOpen(t, path, c.options())
 	for round := range 40 {
 		if round%20 == 19 { // all but a few leave
 			c.now = c.now.Add(1000 * time.Hour)
@@ -576,7 +684,7 @@ func TestHealthyFilesAreOpened(t *testing.T) {
 		l.Commit()
 		want := fingerprint(l)
 		mustClose(t, l)
-		l = noSync(t, mustOpen(t, path, c.options()))
+		l = mustOpen(t, path, c.options())
 		if fingerprint(l) != want {
 			t.Fatalf("round %d: it was opened with other contents", round)
 		}

@@ -44,14 +44,14 @@ func Open(ctx context.Context, options Options) (*Account, error) {
 		return nil, err
 	}
 	a := &Account{Setup: setup, metrics: collector.NewAPIMetrics()}
-	if err := a.open(); err != nil {
+	if err := a.open(ctx); err != nil {
 		setup.Close()
 		return nil, err
 	}
 	return a, nil
 }
 
-func (a *Account) open() error {
+func (a *Account) open(ctx context.Context) error {
 	watched := a.Watched()
 	for _, w := range Table() {
 		if why := a.Off(w); why != "" && a.switchedOff(w) == "" {
@@ -68,7 +68,7 @@ func (a *Account) open() error {
 		}
 	}
 	var err error
-	if a.ledger, err = a.openLedger(); err != nil {
+	if a.ledger, err = a.openLedger(ctx); err != nil {
 		return err
 	}
 	for _, w := range watched {

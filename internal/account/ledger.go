@@ -1,6 +1,7 @@
 package account
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -13,20 +14,20 @@ import (
 
 // openLedger opens the ledger on disk, or makes one in memory if none is wanted
 // or if the default file cannot be used.
-func (s *Setup) openLedger() (*ledger.Ledger, error) {
+func (s *Setup) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	access, file := s.Config.ExternalAccess, s.Config.StateFile
 	options := ledger.Options{
 		LateArrival:        access.LateArrival,
 		SkipInitialHistory: access.InitialHistory == config.InitialHistorySkip,
 		Now:                time.Now,
-		Site:               s.source.site,
-		Kept:               s.logLedger,
+		Owner:              s.owner(),
+		OnSaveError:        s.logLedger,
 	}
 	if s.Config.InMemory() {
 		_ = level.Info(s.Logger).Log("msg", "Counting in memory: counters start over with each start")
 		return ledger.New(options), nil
 	}
-	l, err := ledger.Open(file.Path, options)
+	l, err := ledger.Open(ctx, file.Path, options)
 	if errors.Is(err, ledger.ErrUnusable) && !file.Given {
 		_ = level.Warn(s.Logger).Log("msg", "The default ledger file cannot be used: counting in memory, counters start over with each start; give --state.file a path that can be written", "err", err)
 		return ledger.New(options), nil
@@ -53,6 +54,11 @@ func (s *Setup) logLedger(err error) {
 }
 
 // ProbeLedger says whether there is a ledger file, and what opening it would say.
-func (s *Setup) ProbeLedger() (found bool, err error) {
-	return ledger.Probe(s.Config.StateFile.Path, s.source.site)
+func (s *Setup) ProbeLedger(ctx context.Context) (found bool, err error) {
+	return ledger.Probe(ctx, s.Config.StateFile.Path, ledger.Options{Owner: s.owner()})
+}
+
+// owner is whose logins the ledger counts.
+func (s *Setup) owner() ledger.Owner {
+	return ledger.Owner{Account: s.Config.Name, BaseURL: s.source.site}
 }

@@ -66,7 +66,7 @@ func findings(ctx context.Context, cfg config.Config, lookupEnv func(string) (st
 	for i, w := range watched {
 		all.Go(func() { ofCalls[i] = c.within(late, names(w), func() []finding { return c.probe(ctx, w) }) })
 	}
-	all.Go(func() { ofFiles[0] = c.within(late, []string{findLedger}, c.ledger) })
+	all.Go(func() { ofFiles[0] = c.within(late, []string{findLedger}, func() []finding { return c.ledger(ctx) }) })
 	all.Go(func() { ofFiles[1] = c.within(late, []string{findWebConfig}, c.webConfig) })
 	all.Wait()
 	result := slices.Concat([]finding{c.collectors()}, slices.Concat(ofCalls...))
@@ -198,7 +198,7 @@ func clock(found []finding) finding {
 	return f
 }
 
-func (c *checker) ledger() []finding {
+func (c *checker) ledger(ctx context.Context) []finding {
 	file := c.Account.StateFile
 	f := finding{Name: findLedger, Status: statusOK, What: "--state.file=" + file.Path}
 	if c.Account.InMemory() {
@@ -208,7 +208,7 @@ func (c *checker) ledger() []finding {
 	if absolute, err := filepath.Abs(file.Path); err == nil && absolute != file.Path {
 		f.What += ", which is " + absolute
 	}
-	found, err := c.setup.ProbeLedger()
+	found, err := c.setup.ProbeLedger(ctx)
 	switch {
 	case errors.Is(err, ledger.ErrLocked):
 		f.Status, f.Detail = statusWarn, "another process has it open"
@@ -219,7 +219,7 @@ func (c *checker) ledger() []finding {
 	case err != nil:
 		f.Status, f.Detail, f.Remedy = statusFail, err.Error()+"; the exporter would not start", ledgerRemedy(err)
 	case found:
-		f.Detail = "it is whole, of this site, and can be written: counting goes on from it"
+		f.Detail = "it is whole, of this account and site, and can be written: counting goes on from it"
 	default:
 		f.Detail = "there is none yet; it can be made: counting begins with the first start"
 	}
@@ -233,7 +233,7 @@ func ledgerRemedy(err error) string {
 		return "give --state.file a path that this user may write, or give this user the right to it"
 	}
 	_, remedy, _ := strings.Cut(string(file.Problem), ": ")
-	if file.Problem == ledger.ErrSite {
+	if file.Problem == ledger.ErrOwner {
 		remedy = "check --ncp.site and --ncp.external-access.url; or " + remedy
 	}
 	return remedy + " (docs/counting.md, docs/upgrade.md)"
