@@ -94,7 +94,7 @@ func TestCheckAnswers(t *testing.T) {
 		"a key less": {
 			args: []string{"--ncp.credentials-file=/dev/null", "--ncp.certificate-manager.profile=main"},
 			bad:  []string{findChanges},
-			want: []string{`no profile "main"`, "docs/configuration.md"},
+			want: []string{"not a file of keys", "docs/configuration.md"},
 		},
 		"clock ahead": {
 			cfg:  ncptest.Config{Now: at(-7*time.Minute - 30*time.Second)},

@@ -74,8 +74,9 @@ func TestLandingPageTells(t *testing.T) {
 	ncp.SetFault(nil)
 	p.scrape()
 	tells("well again", "all read", "HTTP 403") // the last error stays, with its time
-	if got := len(ncp.Requests()); got != asked+3*asked {
-		t.Errorf("%d requests after four scrapes, want four times the %d of the first: the page asks nothing", got, asked)
+	// The first read of the list looked behind its last page.
+	if got := len(ncp.Requests()); got != asked+3*(asked-1) {
+		t.Errorf("%d requests after four scrapes, and %d in the first: the page asks nothing", got, asked)
 	}
 }
 

@@ -103,7 +103,8 @@ func TestInventoryIsAskedFor(t *testing.T) {
 			}
 			s := launch(t, demoKeys(), append(test.args, "--ncp.certificate-manager.url="+url, "--ncp.external-access.url="+ncp.ExternalAccessURL())...).scrape()
 			s.want(t, success(inventory), test.on)
-			if got, want := ncp.Count(ncptest.Certificates), len(test.on); got != want {
+			calls := map[string]int{"on": 2, "alone": 2, "version 1": 1} // the first read looks behind the last page, if there are pages
+			if got, want := ncp.Count(ncptest.Certificates), calls[name]; got != want {
 				t.Errorf("%d calls, want %d", got, want)
 			}
 			const series = `ncp_certificate_manager_certificate_not_after_timestamp_seconds{certificate_id="41207",common_name="www.example.com",name="www"}`

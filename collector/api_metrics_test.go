@@ -44,7 +44,7 @@ func TestRequestsAreCounted(t *testing.T) {
 	put(w.Server, "s")
 	w.AddCredentials("s", history(50)...)
 	w.scrape(t)
-	for op, want := range map[ncptest.Operation]int{ncptest.RecentChanges: 1, ncptest.Subjects: 1, ncptest.Credentials: 3} {
+	for op, want := range map[ncptest.Operation]int{ncptest.RecentChanges: 1, ncptest.Subjects: 2, ncptest.Credentials: 3} {
 		if got := w.Count(op); got != want {
 			t.Errorf("NCP saw %d requests for %s, want %d", got, op, want)
 		}

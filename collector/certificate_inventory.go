@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 // InventoryClient is what CertificateInventory needs of ncpclient.
 type InventoryClient interface {
 	Certificates(ctx context.Context, size int) (ncpclient.List[ncpclient.Certificate], error)
+	Quirks() []string
 }
 
 // CertificateInventory tells when each certificate of Certificate Manager expires.
@@ -49,7 +51,7 @@ func NewCertificateInventory(client InventoryClient, now func() time.Time) *Cert
 
 func (c *CertificateInventory) ask(ctx context.Context) (*[]ncpclient.Certificate, error) {
 	list, err := c.client.Certificates(ctx, inventoryPage)
-	if err != nil {
+	if err = cmp.Or(err, list.Doubt); err != nil {
 		return nil, err
 	}
 	id := func(c ncpclient.Certificate) string { return c.ID }
@@ -116,3 +118,6 @@ func (c *CertificateInventory) Expiring() []Expiry {
 	}
 	return all
 }
+
+// Quirks are the ways in which NCP differs from what it says, one line each.
+func (c *CertificateInventory) Quirks() []string { return c.client.Quirks() }

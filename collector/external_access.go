@@ -98,6 +98,9 @@ func (c *ExternalAccess) Update(ctx context.Context, since time.Time) error {
 // Close ends the reads that continue, and writes what they have counted.
 func (c *ExternalAccess) Close() { c.watcher.Close() }
 
+// Quirks are the ways in which NCP differs from what it says, one line each.
+func (c *ExternalAccess) Quirks() []string { return c.watcher.Quirks() }
+
 // State gives what is known of the subjects. It does not call NCP.
 func (c *ExternalAccess) State() subjects.State { return c.watcher.State() }
 

@@ -331,7 +331,7 @@ func TestThePageSizeIsSaidOnce(t *testing.T) {
 	put(w.Server, "a", "b")
 	w.scrape(t)
 	w.scrape(t)
-	if n := strings.Count(w.log.String(), "NCP refuses the page size"); n != 1 {
+	if n := strings.Count(w.log.String(), "it refuses the page size"); n != 1 {
 		t.Errorf("the log tells of the page size %d times, want once:\n%s", n, w.log)
 	}
 }

@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +29,8 @@ type runner struct {
 	lastSuccess time.Time
 	lastErr     error // of the last update that failed, at lastFailed
 	lastFailed  time.Time
-	failure     string // the kind of failure that was logged last; empty after a success
+	failure     string   // the kind of failure that was logged last; empty after a success
+	quirks      []string // that were logged
 }
 
 // update is one call of a collector's Update.
@@ -124,6 +126,7 @@ func (r *runner) finish(u *update) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.log(u.err)
+	r.logQuirks()
 	u.ended = r.options.Now()
 	if u.err == nil {
 		r.lastSuccess = u.ended
@@ -169,6 +172,20 @@ func (r *runner) log(err error) {
 		_ = level.Debug(r.logger).Log("msg", "Stack of the bug", "stack", string(bug.Stack))
 	}
 	_ = logger.Log(fields...)
+}
+
+// logQuirks says once in which way a server differs from what it says.
+func (r *runner) logQuirks() {
+	c, ok := r.collector.(interface{ Quirks() []string })
+	if !ok {
+		return
+	}
+	for _, quirk := range c.Quirks() {
+		if !slices.Contains(r.quirks, quirk) {
+			r.quirks = append(r.quirks, quirk)
+			_ = level.Warn(r.logger).Log("msg", "NCP's answers are not what they say; they are read as they come", "quirk", quirk)
+		}
+	}
 }
 
 // failureKind is equal for errors that mean the same to a reader. Texts of errors are

@@ -123,7 +123,7 @@ func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChan
 	left := newRowBudget(maxChanges)
 	var orderID, certificateID, status text
 	fields := []field{{"orderId", &orderID}, {"certificateId", &certificateID}, {"status", &status}}
-	members, err := decodeObject(body, map[string]func(*jsontext.Decoder) error{
+	members, err := decodeObject(body, arrays{
 		"orders": func(d *jsontext.Decoder) error {
 			if err := decodeRow(d, fields, left); err != nil {
 				return err
@@ -139,18 +139,14 @@ func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChan
 			changes = append(changes, change)
 			return nil
 		},
-	})
+	}, "totalCount")
 	if err != nil {
 		return nil, err
 	}
 	if err := checkEnvelope(resp, members, true); err != nil {
 		return nil, err
 	}
-	var total integer
-	if raw, ok := members["totalCount"]; ok {
-		_ = total.UnmarshalJSON(raw)
-	}
-	if total > 0 && len(changes) == 0 {
+	if total := count(members, "totalCount"); total > 0 && len(changes) == 0 {
 		// An empty list here would say that all is well.
 		return nil, fmt.Errorf("totalCount is %d, but there are no orders", total)
 	}

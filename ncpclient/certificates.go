@@ -86,16 +86,18 @@ func parseCertificateStatus(texts ...string) CertificateStatus {
 // inventory is how the list of certificates is asked for.
 type inventory struct {
 	v1, v2         *api // nil if there is none
-	pagesV1, pages pager
+	pagesV1, pages *pager
 	refused        atomic.Bool // version 2, for its key or at its site
+	list           listReader[Certificate]
 }
 
 // init finds the address of version 1 beside that of version 2. Both share the
 // limits of their API.
 func (i *inventory) init(a *api) {
 	rows, totals := "sslCertificateList", []string{"totalCount", "totalRows"}
-	i.pages.names = pageNames{page: "page", size: "pageSize", firstUnnamed: true, rows: rows, totals: totals}
-	i.pagesV1.names = pageNames{rows: rows, totals: totals}
+	i.pages = newPager(pageNames{page: "page", size: "pageSize", firstUnnamed: true, rows: rows, totals: totals})
+	i.pagesV1 = newPager(pageNames{rows: rows, totals: totals})
+	i.list.pager, i.list.now, i.list.key = i.pages, a.now, func(c Certificate) string { return c.ID }
 	root, isV2 := strings.CutSuffix(a.base.Path, "/v2")
 	switch {
 	case isV2:
@@ -114,15 +116,24 @@ func (i *inventory) init(a *api) {
 	}
 }
 
-// Certificates gives all certificates. It reads them page by page, and anew if
-// the list changes meanwhile. It asks version 2 (GET /certificate/certificates) or,
-// where the key or the site does not allow that, version 1 (GET /certificates),
-// which has no pages.
+// Certificates gives all certificates, with pages of so many rows. It asks version
+// 2 (GET /certificate/certificates) or, where the key or the site does not allow
+// that, version 1 (GET /certificates), which has no pages. See List for what is
+// certain, and listReader for how it is read.
 func (c *CertificateManager) Certificates(ctx context.Context, size int) (List[Certificate], error) {
-	i := &c.inventory
+	return c.inventory.list.read(size, c.inventory.pagesOf(ctx))
+}
+
+// FirstCertificates gives the first page of the certificates, with so many rows.
+func (c *CertificateManager) FirstCertificates(ctx context.Context, size int) (Page[Certificate], error) {
+	return c.inventory.pagesOf(ctx)(0, size)
+}
+
+// pagesOf gives the pages of one read, all of the version that gives the first.
+func (i *inventory) pagesOf(ctx context.Context) func(number, size int) (Page[Certificate], error) {
 	var first Page[Certificate]
 	older := false
-	return readList(size, func(number, size int) (Page[Certificate], error) {
+	return func(number, size int) (Page[Certificate], error) {
 		if number == 0 {
 			older = i.v2 == nil || i.v1 != nil && i.refused.Load()
 		}
@@ -137,29 +148,37 @@ func (c *CertificateManager) Certificates(ctx context.Context, size int) (List[C
 			older = true
 		}
 		if number > 0 {
-			return Page[Certificate]{Total: unknownCount}, nil // there are no pages
+			return Page[Certificate]{}, nil // there are no pages
 		}
-		page, err = getPage(ctx, i.v1, &i.pagesV1, OpCertificates, []string{"certificates"}, 0, size, decodeCertificates)
+		page, err = getPage(ctx, i.v1, i.pagesV1, OpCertificates, []string{"certificates"}, 0, size, decodeCertificates)
 		page, err = empty(page, err)
 		i.refused.Store(err == nil) // else version 2 has another chance
 		return page, err
-	})
+	}
 }
 
-// page asks version 2 for a page. Whether its pages count from 0 or from 1 shows
-// when the second is the first again.
+// page asks version 2 for a page. Pages count from 1 when the second is the first
+// again and the third is not: then it is no server that repeats its last page.
 func (i *inventory) page(ctx context.Context, number, size int, first Page[Certificate]) (Page[Certificate], error) {
 	get := func() (Page[Certificate], error) {
-		page, err := getPage(ctx, i.v2, &i.pages, OpCertificates, []string{"certificate", "certificates"}, number, size, decodeCertificates)
+		page, err := getPage(ctx, i.v2, i.pages, OpCertificates, []string{"certificate", "certificates"}, number, size, decodeCertificates)
 		return empty(page, err)
 	}
 	page, err := get()
-	if number == 1 && err == nil && len(page.Rows) > 0 && !i.pages.fromOne.Load() && reflect.DeepEqual(page.Rows, first.Rows) {
-		i.pages.fromOne.Store(true)
-		return get()
+	isFirst := func() bool { return err == nil && len(page.Rows) > 0 && reflect.DeepEqual(page.Rows, first.Rows) }
+	if number != 1 || i.pages.fromOne.Load() || !isFirst() {
+		return page, err
+	}
+	i.pages.fromOne.Store(true)
+	if page, err = get(); isFirst() || err != nil && !errors.Is(err, ErrPageRefused) {
+		i.pages.fromOne.Store(false)
 	}
 	return page, err
 }
+
+// Quirks are the ways in which the server's list of certificates is known to differ
+// from what it says of it, as those of ExternalAccess.
+func (c *CertificateManager) Quirks() []string { return c.inventory.list.said() }
 
 // empty makes the error that says that there is no certificate a list of none.
 func empty(page Page[Certificate], err error) (Page[Certificate], error) {

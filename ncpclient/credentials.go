@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 )
 
@@ -76,8 +77,11 @@ func FindCredentials(s CredentialSources) (Credentials, error) {
 	if c, err := environmentCredentials(s.LookupEnv); c != nil || err != nil {
 		return c, err
 	}
-	if s.ProfileRequired || s.ProfileFile != "" && fileExists(s.ProfileFile) {
-		return newProfileCredentials(s.ProfileFile, s.Profile)
+	if s.ProfileRequired || s.ProfileFile != "" {
+		c, err := newProfileCredentials(s.ProfileFile, s.Profile)
+		if s.ProfileRequired || !errors.Is(err, fs.ErrNotExist) {
+			return c, err
+		}
 	}
 	if s.ServerRole != nil {
 		return s.ServerRole, nil

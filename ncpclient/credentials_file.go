@@ -1,6 +1,7 @@
 package ncpclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
 )
 
 // fileCredentials are keys in files that are read again when one of them
@@ -18,16 +21,35 @@ type fileCredentials struct {
 	source string
 	parse  func(contents []string) (Keys, error)
 
-	mu    sync.Mutex
-	keys  Keys
-	files []os.FileInfo // as they were when keys was read; nil after Invalidate
+	// reading is a mutex that a context can end the wait for. It is held by a
+	// goroutine that touches the files, which may take for ever on a file server
+	// that is gone; nothing else is locked meanwhile.
+	reading chan struct{}
+	late    atomic.Bool // the read that goes on, if one does, takes longer than maxFileWait
+	read    atomic.Pointer[readKeys]
 }
+
+// readKeys are keys as they were read.
+type readKeys struct {
+	keys  Keys
+	files []os.FileInfo // as they were then; nil after Invalidate
+}
+
+// maxFileWait is how long a call waits for files that it has keys of: most are
+// read in no time.
+const maxFileWait = time.Second
+
+// maxFirstFileWait is how long the start waits for them.
+const maxFirstFileWait = 10 * time.Second
 
 // newFileCredentials reads the files once, so that an error in one shows at the
 // start.
 func newFileCredentials(source string, paths []string, parse func([]string) (Keys, error)) (Credentials, error) {
-	f := &fileCredentials{paths: paths, source: source, parse: parse}
-	if err := f.read(); err != nil {
+	f := &fileCredentials{paths: paths, source: source, parse: parse, reading: make(chan struct{}, 1)}
+	f.read.Store(&readKeys{})
+	ctx, cancel := context.WithTimeout(context.Background(), maxFirstFileWait)
+	defer cancel()
+	if err := f.refresh(ctx); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -37,70 +59,100 @@ func (f *fileCredentials) String() string             { return f.source }
 func (f *fileCredentials) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, f.source) } // see Keys.Format
 
 func (f *fileCredentials) Invalidate(refused Keys) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.keys == refused {
-		f.files = nil
+	if now := f.read.Load(); now.keys == refused {
+		// If it fails, a read has just put newer keys there.
+		f.read.CompareAndSwap(now, &readKeys{keys: refused})
 	}
 }
 
 // Keys reads the files again if they changed. Files that cannot be read at the
-// moment, as while they are being replaced, leave the last keys in force.
-func (f *fileCredentials) Keys(context.Context) (Keys, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.changed() {
+// moment, as while they are being replaced, or that take too long leave the last
+// keys in force.
+func (f *fileCredentials) Keys(ctx context.Context) (Keys, error) {
+	if !f.late.Load() || len(f.reading) == 0 {
+		ctx, cancel := context.WithTimeout(ctx, maxFileWait)
+		defer cancel()
 		// The error comes back with the first 401 that the old keys bring.
-		_ = f.read()
+		_ = f.refresh(ctx)
 	}
-	return f.keys, nil
+	return f.read.Load().keys, nil
 }
 
-func (f *fileCredentials) changed() bool {
-	if f.files == nil {
+// refresh reads the files if they changed. Its time ends with ctx; a read that
+// goes on then puts the keys there later.
+func (f *fileCredentials) refresh(ctx context.Context) error {
+	select {
+	case f.reading <- struct{}{}:
+		f.late.Store(false)
+	case <-ctx.Done():
+		return fmt.Errorf("%s: another read of it goes on: %w", f.source, ctx.Err())
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := f.readIfChanged()
+		<-f.reading
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	f.late.Store(errors.Is(ctx.Err(), context.DeadlineExceeded))
+	return fmt.Errorf("%s: it cannot be read in time; it may be on a file server that is gone: %w", f.source, ctx.Err())
+}
+
+func (f *fileCredentials) readIfChanged() error {
+	before := f.read.Load()
+	if !f.changed(before.files) {
+		return nil
+	}
+	now := readKeys{files: make([]os.FileInfo, len(f.paths))}
+	contents := make([]string, len(f.paths))
+	for i, path := range f.paths {
+		var err error
+		if contents[i], now.files[i], err = readSmallFile(path); err != nil {
+			return err
+		}
+	}
+	var err error
+	if now.keys, err = f.parse(contents); err != nil {
+		return err
+	}
+	f.read.Store(&now)
+	return nil
+}
+
+func (f *fileCredentials) changed(files []os.FileInfo) bool {
+	if files == nil {
 		return true
 	}
 	for i, path := range f.paths {
 		info, err := os.Stat(path)
-		if err != nil || !os.SameFile(info, f.files[i]) || info.Size() != f.files[i].Size() || !info.ModTime().Equal(f.files[i].ModTime()) {
+		if err != nil || !os.SameFile(info, files[i]) || info.Size() != files[i].Size() || !info.ModTime().Equal(files[i].ModTime()) {
 			return true
 		}
 	}
 	return false
 }
 
-func (f *fileCredentials) read() error {
-	infos := make([]os.FileInfo, len(f.paths))
-	contents := make([]string, len(f.paths))
-	for i, path := range f.paths {
-		var err error
-		if contents[i], infos[i], err = readSmallFile(path); err != nil {
-			return err
-		}
-	}
-	keys, err := f.parse(contents)
-	if err != nil {
-		return err
-	}
-	f.keys, f.files = keys, infos
-	return nil
-}
-
 // maxCredentialsFile is far more than any file of keys has.
 const maxCredentialsFile = 1 << 20
 
+// readSmallFile reads a file of which not even the opening may block, as that of a
+// named pipe does. Links are followed.
 func readSmallFile(path string) (string, os.FileInfo, error) {
-	file, err := os.Open(path) //nolint:gosec // the path is the user's own
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return "", nil, cmp.Or(err, notAFileOfKeys(path, info))
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the path is the user's own
 	if err != nil {
 		return "", nil, err
 	}
 	defer func() { _ = file.Close() }() // only read
 	info, err := file.Stat()
-	if err != nil {
-		return "", nil, err
-	}
-	if info.IsDir() {
-		return "", nil, fmt.Errorf("%s is a directory, not a file of keys", path)
+	if err != nil || !info.Mode().IsRegular() { // it may have changed since
+		return "", nil, cmp.Or(err, notAFileOfKeys(path, info))
 	}
 	b, err := io.ReadAll(io.LimitReader(file, maxCredentialsFile+1))
 	if err != nil {
@@ -112,9 +164,12 @@ func readSmallFile(path string) (string, os.FileInfo, error) {
 	return string(b), info, nil
 }
 
-func fileExists(path string) bool {
-	_, err := os.Stat(path)
-	return !errors.Is(err, os.ErrNotExist)
+func notAFileOfKeys(path string, info os.FileInfo) error {
+	what := "a device, a socket or a named pipe"
+	if info != nil && info.IsDir() {
+		what = "a directory"
+	}
+	return fmt.Errorf("%s is %s, not a file of keys", path, what)
 }
 
 // newKeyFileCredentials reads one value from each of two files, as Kubernetes

@@ -1,10 +1,12 @@
 package ncpclient
 
 import (
+	"context"
 	"os"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -159,6 +161,63 @@ func TestLastKeysStayInForce(t *testing.T) {
 	}
 	want.SecretKey = "rotated"
 	check("the file is back")
+}
+
+// Files on a server that is gone hold nobody up: calls go on with the last keys,
+// the first of them after a second, all others at once.
+func TestFilesThatHang(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		path := writeFile(t, "configure", "")
+		back := make(chan struct{})
+		gone := false
+		version := 1
+		c, err := newFileCredentials("test", []string{path}, func([]string) (Keys, error) {
+			if gone {
+				<-back
+			}
+			return Keys{"ak", strings.Repeat("s", version)}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := Keys{"ak", "s"}
+		gone, version = true, 2
+		c.Invalidate(old)
+		for _, want := range []time.Duration{maxFileWait, 0, 0} {
+			start := time.Now()
+			keys, err := c.Keys(t.Context())
+			if took := time.Since(start); err != nil || keys != old || took != want {
+				t.Errorf("after %s, want %s: %v, the last keys: %t", took, want, err, keys == old)
+			}
+			c.Invalidate(old) // locks nothing
+		}
+		close(back)
+		synctest.Wait()
+		if keys, err := c.Keys(t.Context()); err != nil || keys.SecretKey != "ss" {
+			t.Errorf("the server is back: %v", err)
+		}
+		// A wait ends with its context, and a call that was cancelled says nothing of
+		// the files.
+		back = make(chan struct{})
+		c.Invalidate(Keys{"ak", "ss"})
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Millisecond, cancel)
+		start := time.Now()
+		if _, err := c.Keys(ctx); err != nil || time.Since(start) != time.Millisecond {
+			t.Errorf("after %s: %v", time.Since(start), err)
+		}
+		close(back)
+		synctest.Wait()
+		// At the start there are no last keys.
+		back = make(chan struct{})
+		start = time.Now()
+		_, err = newFileCredentials("test", []string{path}, func([]string) (Keys, error) { <-back; return old, nil })
+		if err == nil || time.Since(start) != maxFirstFileWait || !strings.Contains(err.Error(), "cannot be read in time") {
+			t.Errorf("after %s: %v", time.Since(start), err)
+		}
+		close(back)
+	})
 }
 
 // Only the keys that are in force can be refused: a late 401 to an older pair

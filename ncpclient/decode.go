@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -22,25 +23,30 @@ import (
 type text string
 
 func (t *text) UnmarshalJSON(b []byte) error {
-	switch {
-	case bytes.Equal(b, []byte("null")):
-		*t = ""
-	case len(b) > 1 && b[0] == '"' && bytes.IndexByte(b, '\\') < 0 && utf8.Valid(b):
+	if len(b) > 1 && len(b) <= maxText && b[0] == '"' && bytes.IndexByte(b, '\\') < 0 && utf8.Valid(b) {
 		// Nearly every string: no need to decode it twice, and none for a copy of
 		// what the row before had as well.
 		if b := b[1 : len(b)-1]; string(b) != string(*t) {
 			*t = text(b)
 		}
-	case len(b) > 0 && b[0] == '"':
-		var s string
-		if err := json.Unmarshal(b, &s); err != nil {
-			return err
-		}
-		*t = text(s)
-	default:
-		*t = text(b)
+		return nil
 	}
-	return nil
+	s, err := unquote(b)
+	*t = text(cutText(b, s))
+	return err
+}
+
+// unquote is what a text makes of a value, in its whole length.
+func unquote(b []byte) (s string, err error) {
+	switch {
+	case bytes.Equal(b, []byte("null")):
+		return "", nil
+	case len(b) > 0 && b[0] == '"':
+		err = json.Unmarshal(b, &s)
+		return s, err
+	default:
+		return string(b), nil
+	}
 }
 
 // integer is a count, or unknownCount where there is none to be read.
@@ -84,38 +90,14 @@ func UsableID(id string) bool {
 }
 
 // What an answer may take of memory, which its size on the wire says little of.
-const (
-	// maxValue bounds a row, a string, or anything else that must be held as a whole.
-	maxValue = 256 << 10
-	// maxMembers bounds what is kept of an object beside its arrays.
-	maxMembers     = 256 << 10
-	memberOverhead = 64
-	// maxRowText bounds the text of an answer: so many bytes for each row that it
-	// may have. The rows that it does have may each be far longer.
-	maxRowText = 200
-)
+//
+// maxRowText bounds the text of an answer: so many bytes for each row that it may
+// have. The rows that it does have may each be far longer.
+const maxRowText = 200
 
 // tooLarge is an answer that cannot be right.
 func tooLarge(format string, args ...any) *Error {
 	return &Error{Reason: ErrTooLarge, err: fmt.Errorf(format, args...)}
-}
-
-// source is what a decoder reads. It fails at a value that is too large to be
-// held in memory as a whole.
-type source struct {
-	trackedReader
-	consumed func() int64
-	read     int64
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	if s.consumed != nil && s.read-s.consumed() > maxValue {
-		s.err = tooLarge("one value of it is larger than %d KiB", maxValue>>10)
-		return 0, s.err
-	}
-	n, err := s.trackedReader.Read(p)
-	s.read += int64(n)
-	return n, err
 }
 
 // rowBudget is what the rows of an answer may still take.
@@ -139,7 +121,7 @@ func (b *rowBudget) take(text int) error {
 // decodeDocument calls read for the one JSON value of r, as a stream. Anything
 // behind that value is an error.
 func decodeDocument(r io.Reader, read func(*jsontext.Decoder) error) (err error) {
-	body := &source{trackedReader: trackedReader{r: skipBOM(r)}}
+	body := &cutReader{trackedReader: trackedReader{r: skipBOM(r)}}
 	defer func() {
 		if err != nil && body.err != nil {
 			err = body.err // and not what the JSON looked like without the rest
@@ -148,7 +130,7 @@ func decodeDocument(r io.Reader, read func(*jsontext.Decoder) error) (err error)
 	// As lenient as encoding/json: the last of two members with one name counts,
 	// and what is no UTF-8 becomes U+FFFD.
 	d := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	body.consumed = d.InputOffset
+	body.consumed, body.unread = d.InputOffset, d.UnreadBuffer
 	if err := read(d); err != nil {
 		return err
 	}
@@ -158,12 +140,15 @@ func decodeDocument(r io.Reader, read func(*jsontext.Decoder) error) (err error)
 	return nil
 }
 
-// decodeObject reads one JSON object: for each member whose name is in arrays,
-// element is called at each element of its array, which may be null or missing;
-// all other members are returned as they are.
-func decodeObject(r io.Reader, arrays map[string]func(*jsontext.Decoder) error) (members map[string]json.RawMessage, err error) {
+// arrays say for the members of an object that are arrays what reads an element.
+type arrays map[string]func(*jsontext.Decoder) error
+
+// decodeObject reads one JSON object with its arrays, which may be null or missing.
+// It returns the members that are arrays, as [] or null, those of these names, and
+// those of an error envelope.
+func decodeObject(r io.Reader, in arrays, names ...string) (members map[string]json.RawMessage, err error) {
 	err = decodeDocument(r, func(d *jsontext.Decoder) (err error) {
-		members, err = decodeMembers(d, arrays)
+		members, err = decodeMembers(d, in, names)
 		return err
 	})
 	if err != nil {
@@ -180,7 +165,7 @@ func decodeList(resp *http.Response, r io.Reader, element func(*jsontext.Decoder
 			_, err := decodeArray(d, element)
 			return err
 		}
-		members, err := decodeMembers(d, map[string]func(*jsontext.Decoder) error{"content": element})
+		members, err := decodeMembers(d, arrays{"content": element}, nil)
 		if err != nil {
 			return err
 		}
@@ -191,8 +176,7 @@ func decodeList(resp *http.Response, r io.Reader, element func(*jsontext.Decoder
 	})
 }
 
-func decodeMembers(d *jsontext.Decoder, arrays map[string]func(*jsontext.Decoder) error) (members map[string]json.RawMessage, err error) {
-	kept := 0
+func decodeMembers(d *jsontext.Decoder, in arrays, names []string) (members map[string]json.RawMessage, err error) {
 	token, err := d.ReadToken()
 	switch {
 	case err != nil:
@@ -207,31 +191,43 @@ func decodeMembers(d *jsontext.Decoder, arrays map[string]func(*jsontext.Decoder
 			return nil, syntaxError(err)
 		}
 		name := token.String()
-		element, isArray := arrays[name]
-		if !isArray {
-			raw, err := d.ReadValue()
+		if element, isArray := in[name]; isArray {
+			null, err := decodeArray(d, element)
 			if err != nil {
-				return nil, syntaxError(err)
+				return nil, fmt.Errorf("%s: %w", name, err)
 			}
-			if kept += len(name) + len(raw) + memberOverhead; kept > maxMembers {
-				return nil, tooLarge("its members take more than %d KiB", maxMembers>>10)
+			members[name] = json.RawMessage("[]")
+			if null {
+				members[name] = json.RawMessage("null")
 			}
-			members[name] = json.RawMessage(raw.Clone())
 			continue
 		}
-		null, err := decodeArray(d, element)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		if kind := d.PeekKind(); !slices.Contains(names, name) && !isEnvelopeMember(name, kind) {
+			err = d.SkipValue()
+		} else {
+			members[name], err = decodeMember(d)
 		}
-		members[name] = json.RawMessage("[]")
-		if null {
-			members[name] = json.RawMessage("null")
+		if err != nil {
+			return nil, syntaxError(err)
 		}
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, syntaxError(err)
 	}
 	return members, nil
+}
+
+// decodeMember is a value as it came; of a long string it is the beginning.
+func decodeMember(d *jsontext.Decoder) (json.RawMessage, error) {
+	raw, err := d.ReadValue()
+	if err != nil || raw.Kind() != '"' || len(raw) <= maxText {
+		return json.RawMessage(raw.Clone()), err
+	}
+	var t text
+	if err := t.UnmarshalJSON(raw); err != nil {
+		return nil, err
+	}
+	return json.Marshal(t)
 }
 
 func decodeArray(d *jsontext.Decoder, element func(*jsontext.Decoder) error) (null bool, err error) {
@@ -311,7 +307,7 @@ func decodeFields(d *jsontext.Decoder, fields []field) (seen uint, length int, e
 		}
 		seen |= 1 << i
 		if _, reused := fields[i].into.(*held); !reused { // it takes no more room with each row
-			length += len(value)
+			length += min(len(value), maxText)
 		}
 	}
 	_, err = d.ReadToken()

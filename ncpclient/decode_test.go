@@ -81,7 +81,7 @@ func TestDecodeObject(t *testing.T) {
 			}
 			rows = append(rows, string(raw))
 			return err
-		}})
+		}}, "a")
 		return rows, members, err
 	}
 	for in, want := range map[string]struct {
@@ -96,6 +96,7 @@ func TestDecodeObject(t *testing.T) {
 		`{"a":{"rows":[1]},"rows":[1,{},"]"]}`: {[]string{"1", "{}", `"]"`}, `a={"rows":[1]} rows=[]`},
 		`{"rows":[1],"rows":[2]}`:              {[]string{"1", "2"}, "rows=[]"},
 		`{"a":1,"a":2}`:                        {nil, "a=2"},
+		`{"b":{"a":1},"c":[[]],"a":2,"d":"x"}`: {nil, "a=2"},
 	} {
 		rows, members, err := decode(strings.NewReader(in))
 		if err != nil {

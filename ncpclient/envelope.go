@@ -8,7 +8,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // maxErrorBody is how much of a failed answer is read for its envelope.
@@ -36,6 +39,18 @@ func parseEnvelope(body []byte) envelope {
 }
 
 const utf8BOM = "\xef\xbb\xbf"
+
+// isEnvelopeMember says whether a member of an object may tell of an error.
+func isEnvelopeMember(name string, kind jsontext.Kind) bool {
+	switch name {
+	case "error", "responseError":
+		return true
+	case "status", "errorCode", "returnCode", "code", "message", "returnMessage", "errorMessage", "details", "requestId", "traceId":
+		return kind != '{' && kind != '['
+	default:
+		return false
+	}
+}
 
 func parseJSONEnvelope(body []byte) envelope {
 	var outer map[string]json.RawMessage
@@ -148,26 +163,69 @@ func (e *Error) fill(resp *http.Response, env envelope) {
 	e.Origin = clean(resp.Header.Get("x-ncp-apigw-response-origin"), maxToken)
 }
 
-// checkEnvelope finds the errors that come with HTTP 200: another returnCode
-// than 0, none at all where one is required, or one of the error envelopes in
-// place of the answer.
+// checkEnvelope finds the errors that come with HTTP 200, also beside an empty
+// list: a member that says so, or no returnCode where one is required.
 func checkEnvelope(resp *http.Response, members map[string]json.RawMessage, returnCodeRequired bool) error {
-	returnCode, hasReturnCode := members["returnCode"]
-	if strings.TrimSpace(textOf(returnCode)) == "0" || !hasReturnCode && !returnCodeRequired {
-		return nil
+	if saysError(members) || returnCodeRequired && trimmedText(members["returnCode"]) != "0" {
+		return refusal(resp, members, errors.New("the answer has no returnCode"))
 	}
-	return refusal(resp, members, errors.New("the answer has no returnCode"))
+	return nil
 }
 
 // refusal makes the error of an object that came with HTTP 200 but is not the
 // answer: what its envelope says or, if it has none, that it is malformed.
 func refusal(resp *http.Response, members map[string]json.RawMessage, malformed error) error {
-	e := &Error{Status: resp.StatusCode, Reason: ErrRefused}
-	if body, err := json.Marshal(members); err == nil {
-		e.fill(resp, parseJSONEnvelope(body))
+	e := &Error{Status: resp.StatusCode, Reason: ErrMalformedAnswer, err: malformed}
+	var env envelope
+	if saysError(members) {
+		e.Reason, e.err = ErrRefused, nil
+		if trimmedText(members["returnCode"]) == "0" {
+			delete(members, "returnCode") // it is another member that tells of the error
+			delete(members, "returnMessage")
+		}
+		if body, err := json.Marshal(members); err == nil {
+			env = parseJSONEnvelope(body)
+		}
 	}
-	if e.Code == "" {
-		e.Reason, e.err = ErrMalformedAnswer, malformed
-	}
+	e.fill(resp, env)
 	return e
 }
+
+// saysError says whether a member of an answer tells of an error. Members that
+// have these names and tell of a success do not: "status":"OK", "error":null,
+// "code":"200" (which is HTTP's OK).
+func saysError(members map[string]json.RawMessage) bool {
+	code, message := trimmedText(members["code"]), trimmedText(members["message"])
+	returnCode := trimmedText(members["returnCode"])
+	status, err := strconv.Atoi(trimmedText(members["status"]))
+	return returnCode != "" && returnCode != "0" ||
+		isErrorValue(members["error"]) || isErrorValue(members["responseError"]) ||
+		!isSuccess(trimmedText(members["errorCode"])) ||
+		message != "" && !isSuccess(code) && code != "200" ||
+		err == nil && status >= http.StatusBadRequest
+}
+
+// isErrorValue says whether a member that is named after an error holds one: a
+// text, or an object whose code does not say success.
+func isErrorValue(raw json.RawMessage) bool {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(raw, &fields) != nil {
+		return !isSuccess(trimmedText(raw))
+	}
+	env := envelopeOf(fields)
+	return env.code != "" && !isSuccess(env.code) || env.code == "" && len(fields) > 0
+}
+
+// isSuccess says whether a code or a text says that nothing is wrong: none, a
+// zero of any length, or a word. 200 does not: it is the gateway's errorCode for a
+// failed authentication.
+func isSuccess(s string) bool {
+	switch strings.ToLower(s) {
+	case "", "ok", "success", "none", "null", "false":
+		return true
+	}
+	return strings.Trim(s, "0") == ""
+}
+
+// trimmedText is textOf without outer blanks.
+func trimmedText(raw json.RawMessage) string { return strings.TrimSpace(textOf(raw)) }

@@ -186,6 +186,8 @@ func newStatusError(api string, resp *http.Response, offset time.Duration) *Erro
 	e := &Error{Status: resp.StatusCode, Reason: reasonOfStatus(resp.StatusCode)}
 	e.fill(resp, parseEnvelope(body))
 	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		e.err = errors.New("it switches to another protocol, which nobody asked for")
 	case resp.StatusCode == http.StatusUnauthorized && e.Code == "210":
 		e.Reason = ErrPermission
 	case resp.StatusCode == http.StatusUnauthorized && offset.Abs() > maxClockOffset:
@@ -205,6 +207,8 @@ const maxClockOffset = 5 * time.Minute
 
 func reasonOfStatus(status int) Reason {
 	switch {
+	case status < http.StatusOK:
+		return ErrMalformedAnswer
 	case status == http.StatusUnauthorized:
 		return ErrKey
 	case status == http.StatusForbidden:

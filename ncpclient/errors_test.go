@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -291,6 +292,101 @@ func TestErrorUnwraps(t *testing.T) {
 	}
 	if e := (&Error{Reason: ErrKey}); !errors.Is(e, ErrKey) || e.RetryAfter != 0 {
 		t.Error("an error without a cause is not its reason")
+	}
+}
+
+// withMembers are the answers of all operations, with nothing in their lists and
+// these members beside.
+func withMembers(members string) map[string]string {
+	return map[string]string{
+		"recentChanges": `{"returnCode":"0","totalCount":0,"orders":[],` + members + `}`,
+		"subjects":      `{"pageNo":0,"totalElements":0,"pageSize":20,"content":[],` + members + `}`,
+		"credentials":   `{"content":[],` + members + `,"totalElements":0}`,
+		"trustAnchors":  `{` + members + `,"content":[]}`,
+		"crls":          `{"content":null,` + members + `}`,
+		"certificates":  `{"returnCode":"0","totalCount":0,"sslCertificateList":[],` + members + `}`,
+	}
+}
+
+// callAll calls each operation with the answer of it.
+func callAll(t *testing.T, answers map[string]string) map[string]error {
+	t.Helper()
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for op, last := range map[string]string{
+			"recentChanges": "/recentChanges", "subjects": "/subjects", "credentials": "/credentials",
+			"trustAnchors": "/trust-anchors", "crls": "/crls", "certificates": "/certificates",
+		} {
+			if strings.HasSuffix(r.URL.Path, last) {
+				_, _ = io.WriteString(w, answers[op])
+			}
+		}
+	})
+	server := served(t, handler)
+	cm, ea := certificateManagerAt(t, server), externalAccessAt(t, server)
+	errs := make(map[string]error)
+	_, errs["recentChanges"] = cm.RecentChanges(t.Context(), time.Hour)
+	_, errs["certificates"] = cm.Certificates(t.Context(), 20)
+	_, errs["subjects"] = ea.Subjects(t.Context(), 20)
+	_, errs["credentials"] = ea.CredentialsPage(t.Context(), "x", 0, 20)
+	_, errs["trustAnchors"] = ea.TrustAnchors(t.Context())
+	_, errs["crls"] = ea.CRLs(t.Context(), "x")
+	return errs
+}
+
+// An error that comes with HTTP 200 beside an empty list is not taken for an empty
+// list: it would drop every series, and all would seem well.
+func TestErrorsBesideAnEmptyList(t *testing.T) {
+	t.Parallel()
+	for members, code := range map[string]string{
+		`"error":{"errorCode":"210","message":"Permission Denied"}`:   "210",
+		`"error":{"errorCode":200,"message":"Authentication Failed"}`: "200",
+		`"error":{"message":"m"}`:                                     "",
+		`"error":"UNAUTHORIZED"`:                                      "",
+		`"error":{"message":"` + strings.Repeat("x", 300) + `"}`:      "",
+		`"errorCode":9011,"message":"m"`:                              "9011",
+		`"errorCode":"200"`:                                           "200",
+		`"code":"COMMON_999","message":"m"`:                           "COMMON_999",
+		`"code":500,"message":"m"`:                                    "500",
+		`"responseError":{"returnCode":"1","returnMessage":"m"}`:      "1",
+		`"responseError":"m"`:                                         "",
+		`"status":401`:                                                "",
+		`"status":"503","timestamp":"x"`:                              "",
+		`"timestamp":"x","status":401,"error":"UNAUTHORIZED","message":"m","code":"COMMON_999"`: "COMMON_999",
+		`"returnCode":"2000","returnMessage":"bad"`:                                             "2000",
+		`"returnCode":-1`: "-1",
+	} {
+		for op, err := range callAll(t, withMembers(members)) {
+			if e := asError(t, err); e.Reason != ErrRefused || e.Code != code || e.Status != http.StatusOK {
+				t.Errorf("%s with %s: code %q, %v", op, members, e.Code, err)
+			}
+		}
+	}
+}
+
+// A member that is named like one of an error, and tells of none, refuses nothing.
+func TestSuccessBesideAList(t *testing.T) {
+	t.Parallel()
+	for _, members := range []string{
+		`"status":"OK"`, `"status":200`, `"status":"200"`, `"status":null`, `"status":"ACTIVE"`, `"status":{"a":500}`,
+		`"code":"200","message":"Success"`, `"code":0,"message":"OK"`, `"code":"SUCCESS","message":"Success"`, `"code":"0000","message":"m"`,
+		`"code":"KR"`, `"message":"3 rows"`, `"code":null,"message":"m"`, `"message":"code"`,
+		`"error":null`, `"error":""`, `"error":{}`, `"error":false`, `"error":[]`, `"error":"none"`, `"error":{"code":"0","message":"Success"}`, `"errors":[]`,
+		`"errorCode":null`, `"errorCode":""`, `"errorCode":"0"`, `"errorCode":0,"message":"Success"`, `"errorMessage":""`,
+		`"responseError":null`, `"responseError":{}`, `"responseError":{"returnCode":"0","returnMessage":"Success"}`,
+		`"x":{"error":{"errorCode":"210"},"status":500}`, `"requestId":"r","timestamp":1733994545`,
+	} {
+		for op, err := range callAll(t, withMembers(members)) {
+			if err != nil {
+				t.Errorf("%s with %s: %v", op, members, err)
+			}
+		}
+	}
+	for _, members := range []string{`"returnCode":"0","returnMessage":"Success"`, `"returnCode":0`, `"returnCode":" 0 "`} {
+		for op, err := range callAll(t, withMembers(members)) {
+			if err != nil {
+				t.Errorf("%s with %s: %v", op, members, err)
+			}
+		}
 	}
 }
 

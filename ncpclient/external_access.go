@@ -10,8 +10,9 @@ import (
 
 // ExternalAccess is a client of the External Access API.
 type ExternalAccess struct {
-	api   *api
-	pages pager
+	api      *api
+	pages    *pager
+	subjects listReader[Subject]
 }
 
 // NewExternalAccess makes a client of the External Access API at cfg.BaseURL.
@@ -20,7 +21,10 @@ func NewExternalAccess(cfg Config) (*ExternalAccess, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ExternalAccess{api: a, pages: pager{names: externalAccessNames()}}, nil
+	pages := newPager(externalAccessNames())
+	return &ExternalAccess{api: a, pages: pages, subjects: listReader[Subject]{
+		pager: pages, now: a.now, key: func(s Subject) string { return s.ID },
+	}}, nil
 }
 
 func externalAccessNames() pageNames {
@@ -56,7 +60,7 @@ type Credential struct {
 // SubjectsPage asks for one page of the subjects (GET /subjects). A first page
 // that the server refuses for its size is asked for again with DefaultPageSize.
 func (c *ExternalAccess) SubjectsPage(ctx context.Context, number, size int) (Page[Subject], error) {
-	return getPage(ctx, c.api, &c.pages, OpSubjects, []string{"subjects"}, number, size, decodeSubjects)
+	return getPage(ctx, c.api, c.pages, OpSubjects, []string{"subjects"}, number, size, decodeSubjects)
 }
 
 // CredentialsPage is one page of a subject's history.
@@ -74,7 +78,7 @@ func (c *ExternalAccess) CredentialsPage(ctx context.Context, subjectID string, 
 		return CredentialsPage{}, fmt.Errorf("%q cannot be a subject id", cleanText(subjectID, maxToken))
 	}
 	var presented *PresentedCertificate
-	page, err := getPage(ctx, c.api, &c.pages, OpCredentials, []string{"subjects", subjectID, "credentials"}, number, size,
+	page, err := getPage(ctx, c.api, c.pages, OpCredentials, []string{"subjects", subjectID, "credentials"}, number, size,
 		func() rowDecoder[Credential] {
 			presented = nil // of a try before
 			return decodeCredentials(&presented)
@@ -85,12 +89,22 @@ func (c *ExternalAccess) CredentialsPage(ctx context.Context, subjectID string, 
 	return CredentialsPage{page, presented}, nil
 }
 
-// Subjects gives all subjects. It reads them page by page, and anew if the list
-// changes meanwhile.
+// Subjects gives all subjects, with pages of so many rows. See List for what is
+// certain, and listReader for how it is read.
 func (c *ExternalAccess) Subjects(ctx context.Context, size int) (List[Subject], error) {
-	return readList(size, func(number, size int) (Page[Subject], error) {
+	return c.subjects.read(size, func(number, size int) (Page[Subject], error) {
 		return c.SubjectsPage(ctx, number, size)
 	})
+}
+
+// Quirks are the ways in which the server is known to differ from what it says or
+// what it was asked for: one line each, to be said once. They only ever become more.
+func (c *ExternalAccess) Quirks() []string {
+	quirks := c.subjects.said()
+	if c.PageSizeRefused() {
+		quirks = append(quirks, fmt.Sprintf("it refuses the page size that it was asked for, so pages have %d rows", DefaultPageSize))
+	}
+	return quirks
 }
 
 // PageSizeRefused says whether the server has refused the page size that was

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
-	"iter"
 	"net/http"
 	"net/url"
-	"reflect"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -21,19 +21,40 @@ import (
 // own default, so one that no server refuses.
 const DefaultPageSize = 20
 
-// Page is one page of a list.
+// Page is one page of a list, as the server gave it. What it says of the list is a
+// hint and no proof: see List.
 type Page[T any] struct {
-	// Size is the number of rows of a whole page as the server makes them,
-	// which may be fewer than were asked for. Pages after the first must be
-	// asked for with this size, or their rows overlap or leave a gap.
-	Size int
-	// Total is the number of rows of the whole list (totalElements); -1 if the
-	// answer does not say.
+	Rows []T
+	// Total is the number of rows of the list as the answer has it (totalElements);
+	// -1 if it does not say.
 	Total int
-	Rows  []T
+	// Size is the size of a page as the answer has it; 0 if it does not say. It may
+	// be smaller than was asked for, and the page may be smaller yet.
+	Size int
+	// Asked is the size that was asked for: DefaultPageSize where the server
+	// refuses a larger one.
+	Asked int
 	// Date is the server's clock when it answered; zero if it does not say.
 	Date time.Time
 }
+
+// WholeSize is the number of rows of a whole page as far as a first page shows. Later
+// pages must be asked for with this size, or their rows overlap or leave a gap.
+func (p Page[T]) WholeSize() int {
+	size := p.Asked
+	if p.Size > 0 {
+		size = p.Size
+	}
+	if n := len(p.Rows); n > 0 && n < size && n < p.Total {
+		size = n // the server makes its pages smaller without saying so
+	}
+	return size
+}
+
+// ErrPageRefused is a page behind the first that the server refuses, or in place of
+// which it gives another: it may be that the list ends before it. The error unwraps
+// to the *Error too.
+var ErrPageRefused = errors.New("the server has no such page")
 
 // A rowDecoder reads the rows of one page, one by one, and adds them to it.
 type rowDecoder[T any] func(*jsontext.Decoder, *rowBudget, *Page[T]) error
@@ -49,14 +70,19 @@ type pageNames struct {
 	totals                 []string // one of them is there
 }
 
-// pager is what is known of the pages of an API.
+// pager is what was learnt of how an API makes its pages.
 type pager struct {
 	names pageNames
 	// sizeRefused is set once the server has refused a page size that was
 	// larger than DefaultPageSize, fromOne once it is known that its pages count
 	// from 1.
 	sizeRefused, fromOne atomic.Bool
+	// totalsOfList is set once a total was larger than its page.
+	totalsOfList atomic.Bool
+	seed         maphash.Seed
 }
+
+func newPager(names pageNames) *pager { return &pager{names: names, seed: maphash.MakeSeed()} }
 
 func (p *pager) offset() int {
 	if p.fromOne.Load() {
@@ -81,6 +107,12 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path []
 			page, err = decodePage(p.names, resp, body, number, size, rows())
 			return err
 		})
+		if (number > 0 || len(page.Rows) > 0) && page.Total > len(page.Rows) {
+			p.totalsOfList.Store(true)
+		}
+		if number > 0 && refusesPage(err) {
+			err = fmt.Errorf("page %d: %w: %w", number, ErrPageRefused, err)
+		}
 		return page, err
 	}
 	// Only the first page may change the size: later pages are counted in it.
@@ -103,22 +135,37 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path []
 	return smaller, nil
 }
 
+// refusesPage says whether an error may be about the number of the page.
+func refusesPage(err error) bool {
+	var e *Error
+	var other *otherPageError
+	return errors.As(err, &other) || errors.As(err, &e) && slices.Contains([]int{
+		http.StatusBadRequest, http.StatusNotFound, http.StatusGone,
+		http.StatusRequestedRangeNotSatisfiable, http.StatusUnprocessableEntity,
+	}, e.Status)
+}
+
+// otherPageError is an answer with another page than was asked for.
+type otherPageError struct{ asked, came int }
+
+func (e *otherPageError) Error() string {
+	return fmt.Sprintf("page %d was asked for, but page %d came", e.asked, e.came)
+}
+
 // minPageRows is how many rows a page may have even if far fewer were asked for:
 // a server may not know of the size. Small rows take far more memory than they
 // took on the wire, and ten such pages may come at one time.
 const minPageRows = 20_000
 
 func decodePage[T any](names pageNames, resp *http.Response, body io.Reader, number, size int, row rowDecoder[T]) (Page[T], error) {
-	page := Page[T]{Size: size, Total: unknownCount}
+	page := Page[T]{Asked: size}
 	// A million rows do not fit into the largest answer that is read, and ten
 	// times as many with their text still fit into 32 bits.
 	left := newRowBudget(max(minPageRows, 10*min(size, 1_000_000)))
 	page.Date, _ = http.ParseTime(resp.Header.Get("Date"))
-	members, err := decodeObject(body, map[string]func(*jsontext.Decoder) error{
-		names.rows: func(d *jsontext.Decoder) error {
-			return row(d, left, &page)
-		},
-	})
+	members, err := decodeObject(body, arrays{names.rows: func(d *jsontext.Decoder) error {
+		return row(d, left, &page)
+	}}, slices.Concat(names.totals, []string{names.pageNo, names.pageSize})...)
 	if err != nil {
 		return Page[T]{}, err
 	}
@@ -131,18 +178,10 @@ func decodePage[T any](names pageNames, resp *http.Response, body io.Reader, num
 	case (!hasContent || string(content) == "null") && total != 0:
 		// An error envelope, or anything else: never an empty list.
 		return Page[T]{}, refusal(resp, members, errors.New("the answer is not a page"))
-	case total > 0 && number == 0 && len(page.Rows) == 0:
-		return Page[T]{}, fmt.Errorf("the total is %d, but the first page has no rows", total)
 	case pageNo != unknownCount && pageNo != number:
-		return Page[T]{}, fmt.Errorf("page %d was asked for, but page %d came", number, pageNo)
+		return Page[T]{}, &otherPageError{number, pageNo}
 	}
-	page.Total = total
-	if pageSize > 0 {
-		page.Size = pageSize
-	}
-	if n := len(page.Rows); n > 0 && n < page.Size && number == 0 && n < page.Total {
-		page.Size = n // the server clamps without saying so
-	}
+	page.Total, page.Size = total, max(0, pageSize)
 	return page, nil
 }
 
@@ -156,101 +195,4 @@ func count(members map[string]json.RawMessage, names ...string) int {
 		}
 	}
 	return int(n)
-}
-
-// errListChanged is a list that lost rows while it was read, that ended before
-// its total, or of which a page came twice: rows may have been missed.
-var errListChanged = errors.New("the list changed while it was read, or its total is wrong")
-
-// ErrEndless is a list that goes on well past its own total.
-var ErrEndless = errors.New("the list does not end")
-
-// List is all rows of a list.
-type List[T any] struct {
-	// Rows are in the order in which they came. One may be there twice if the list
-	// changed while it was read.
-	Rows []T
-}
-
-// maxListTries is how often a list is read until it does not change meanwhile.
-const maxListTries = 3
-
-// readList reads a list from its first page to its last, and anew if it changed
-// in a way that may have hidden a row.
-func readList[T any](size int, get func(number, size int) (Page[T], error)) (List[T], error) {
-	for try := 1; ; try++ {
-		var list List[T]
-		var err error
-		for page, pageErr := range walk(size, get) {
-			list.Rows, err = append(list.Rows, page.Rows...), pageErr
-		}
-		switch {
-		case err == nil:
-			return list, nil
-		case try == maxListTries || !errors.Is(err, errListChanged):
-			return List[T]{}, err
-		}
-	}
-}
-
-// maxUnknownPages bounds a list that does not tell its total.
-const maxUnknownPages = 10_000
-
-// pageLimit is the number of pages after which a list of total rows is held
-// for endless. It leaves room for a list that grows while it is read.
-func pageLimit(total, size int) int {
-	if total < 0 {
-		return maxUnknownPages
-	}
-	return 2*(total/max(1, size)) + 10
-}
-
-// walk goes through a list from its first page to its last. The size of the
-// first answer is the one that the others are asked for with.
-//
-// It ends with an error at the first page that fails, or at which the list
-// should long have ended (ErrEndless), and with errListChanged if a page repeats
-// the one before, or if the list shrank or ended early, so that a walk without an
-// error has seen every row that the list held when the walk began: rows that are
-// added only push others to later pages.
-func walk[T any](size int, get func(number, size int) (Page[T], error)) iter.Seq2[Page[T], error] {
-	return func(yield func(Page[T], error) bool) {
-		var before Page[T]
-		var first Page[T]
-		seen := 0
-		for number := 0; ; number++ {
-			page, err := get(number, size)
-			if number == 0 {
-				first, size = page, page.Size
-			}
-			switch {
-			case err != nil:
-			case number > 0 && len(page.Rows) > 0 && page.Total <= before.Total && reflect.DeepEqual(page.Rows, before.Rows):
-				// With a larger total it may be a whole page of new rows that pushed these.
-				err = fmt.Errorf("page %d has the rows of the page before it: %w", number, errListChanged)
-			case number > pageLimit(first.Total, size):
-				err = fmt.Errorf("page %d of a list of %d rows: %w", number, first.Total, ErrEndless)
-			case page.Total < before.Total && number > 0:
-				err = fmt.Errorf("page %d: the total fell from %d to %d: %w", number, before.Total, page.Total, errListChanged)
-			}
-			if err != nil {
-				yield(Page[T]{}, err)
-				return
-			}
-			seen += len(page.Rows)
-			if !yield(page, nil) {
-				return
-			}
-			if len(page.Rows) == 0 || len(page.Rows) < size && seen >= page.Total {
-				if seen < first.Total {
-					yield(Page[T]{}, fmt.Errorf("the list ended after %d of %d rows: %w", seen, first.Total, errListChanged))
-				}
-				return
-			}
-			if page.Total >= 0 && seen == page.Total {
-				return
-			}
-			before = page
-		}
-	}
 }

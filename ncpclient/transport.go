@@ -50,6 +50,7 @@ func NewTransport(maxConnsPerHost int, proxy func(*http.Request) (*url.URL, erro
 //	signer       takes the keys and the time
 //	observe      tells the Observer
 //	maxBody      ends a body that is too large
+//	endBody      ends a body with its context, and one without an end at once
 //	noAutoRetry  keeps net/http from sending a request twice
 //	send         the pooled transport
 //
@@ -59,6 +60,7 @@ func NewTransport(maxConnsPerHost int, proxy func(*http.Request) (*url.URL, erro
 // flight, a timer) lets go of it when the body is closed.
 func (a *api) chain(send http.RoundTripper, cfg Config) *limit {
 	var rt http.RoundTripper = &noAutoRetry{next: send}
+	rt = &endBody{next: rt}
 	rt = &maxBody{next: rt, limit: maxBodyBytes}
 	rt = &observe{next: rt, api: a.name, observer: cfg.Observer, now: cfg.Now}
 	rt = &signer{next: rt, credentials: cfg.Credentials, now: cfg.Now}
@@ -78,24 +80,24 @@ type timeout struct {
 
 func (t *timeout) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithTimeoutCause(req.Context(), t.timeout, errRequestTimeout)
+	// explain says whose time was over, where that is why it failed.
+	explain := func(err error) error {
+		switch cause := context.Cause(ctx); {
+		case errors.Is(cause, errRequestTimeout):
+			return fmt.Errorf("%w (%s)", cause, t.timeout)
+		case cause != nil:
+			return cause
+		default:
+			return err
+		}
+	}
 	resp, err := t.next.RoundTrip(req.WithContext(ctx))
 	if err != nil {
-		if cause := context.Cause(ctx); errors.Is(cause, errRequestTimeout) {
-			err = fmt.Errorf("%w (%s)", cause, t.timeout)
-		}
+		err = explain(err)
 		cancel()
 		return nil, err
 	}
-	resp.Body = &hookedBody{
-		ReadCloser: resp.Body,
-		readErr: func(err error) error {
-			if cause := context.Cause(ctx); errors.Is(cause, errRequestTimeout) {
-				return fmt.Errorf("%w (%s)", cause, t.timeout)
-			}
-			return err
-		},
-		closed: func(error) { cancel() },
-	}
+	resp.Body = &hookedBody{ReadCloser: resp.Body, readErr: explain, closed: func(error) { cancel() }}
 	return resp, nil
 }
 
@@ -174,6 +176,28 @@ func (b *maxBody) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = http.MaxBytesReader(nil, resp.Body, b.limit)
+	return resp, nil
+}
+
+// endBody lets a wait for a body end with the request's context, whatever the body
+// is. Most bodies of net/http do that by themselves. That of 101 (Switching
+// Protocols) is the bare connection, which has no end and knows no context: it is
+// taken away.
+type endBody struct{ next http.RoundTripper }
+
+func (e *endBody) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := e.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		_ = resp.Body.Close() // nothing of it is of use
+		resp.Body = http.NoBody
+		return resp, nil
+	}
+	body := resp.Body
+	stop := context.AfterFunc(req.Context(), func() { _ = body.Close() }) // the read that it ends has the error
+	resp.Body = &hookedBody{ReadCloser: body, closed: func(error) { stop() }}
 	return resp, nil
 }
 

@@ -464,6 +464,89 @@ func TestMaxBodyIsExact(t *testing.T) {
 	}
 }
 
+// switching takes the connection over, as it would for another protocol, and sends
+// on it without an end.
+func switching(w http.ResponseWriter, _ *http.Request) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	_, _ = buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n{")
+	_ = buffered.Flush()
+	_, _ = io.Copy(io.Discard, conn) // until the client closes
+}
+
+// The body of a 101 is the bare connection, which no context ends. It is refused at
+// once, its connection is closed, and the next call is as any other.
+func TestSwitchingProtocolsIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, once := range []int{1, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			sim, transport := bubbled(t, ncptest.Config{})
+			sim.SetFault(ncptest.Times(once, ncptest.Always(http.HandlerFunc(switching))))
+			var w watcher
+			api := certificateManagerAt(t, bubbleURL, through(transport), retries(3), observed(&w), limits(1, 0))
+			start := time.Now()
+			for range once {
+				e := wantReason(t, changesOf(t, api), ErrMalformedAnswer)
+				if e.Status != http.StatusSwitchingProtocols || time.Since(start) != 0 {
+					t.Errorf("after %s: %v", time.Since(start), e.err)
+				}
+			}
+			if err := changesOf(t, api); err != nil {
+				t.Error(err)
+			}
+			if done, _ := w.seen(); len(done) != once+1 || done[0].Status != http.StatusSwitchingProtocols {
+				t.Errorf("observed %+v", done)
+			}
+		})
+	}
+}
+
+// deaf is a body that never ends and knows no context.
+type deaf struct {
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (d *deaf) Read([]byte) (int, error) { <-d.closed; return 0, errors.New("closed") }
+func (d *deaf) Close() error             { d.once.Do(func() { close(d.closed) }); return nil }
+
+// Whatever the body is, a wait for it ends with its request or with the call.
+func TestAWaitForAnyBodyEnds(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{200, 204, 302, 400, 500} {
+		for name, tt := range map[string]struct {
+			deadline, took time.Duration
+			isCtx          bool
+		}{
+			"the request's": {time.Hour, 5 * time.Second, false},
+			"the call's":    {time.Second, time.Second, true},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				endless := roundTripFunc(func(r *http.Request) (*http.Response, error) {
+					resp := answer(r, status, "")
+					resp.Body = &deaf{closed: make(chan struct{})}
+					return resp, nil
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), tt.deadline)
+				defer cancel()
+				start := time.Now()
+				_, err := certificateManagerAt(t, bubbleURL, through(endless)).RecentChanges(ctx, time.Hour)
+				if took := time.Since(start); err == nil || took != tt.took {
+					t.Errorf("%d, %s time: after %s: %v", status, name, took, err)
+				}
+				if status == 200 {
+					if wantReason(t, err, ErrTimeout); errors.Is(err, context.DeadlineExceeded) != tt.isCtx {
+						t.Errorf("%s time: %v", name, err)
+					}
+				}
+			})
+		}
+	}
+}
+
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	var elsewhere atomic.Int64

@@ -33,8 +33,9 @@ const maxListed = 10_000
 // TrustAnchors asks for all trust anchors (GET /trust-anchors).
 func (c *ExternalAccess) TrustAnchors(ctx context.Context) ([]TrustAnchor, error) {
 	return getList(ctx, c.api, OpTrustAnchors, []string{"trust-anchors"}, func(row leaves) TrustAnchor {
+		name := row.first("/name", "/trustanchorname")
 		anchor := TrustAnchor{
-			Name:     row.first("/name", "/trustanchorname"),
+			Name:     cutText([]byte(name), name),
 			Enabled:  row.flag("/enabled"),
 			NotAfter: parseDate(row.first("/source/sourcedata/notafterdate", "/notafterdate", "/source/notafterdate")),
 		}
@@ -97,7 +98,7 @@ func getList[T any](ctx context.Context, a *api, op Operation, path []string, re
 			if err != nil {
 				return err
 			}
-			if err := left.take(len(raw)); err != nil {
+			if err := left.take(min(len(raw), maxText)); err != nil {
 				return err
 			}
 			row, err := leavesOf(raw)
@@ -139,11 +140,11 @@ func leavesOf(raw jsontext.Value) (leaves, error) {
 			if at, length := d.StackIndex(d.StackDepth()); at == '{' && length%2 == 1 {
 				continue // the name of a member
 			}
-			var t text
-			if err := t.UnmarshalJSON(value); err != nil {
+			leaf, err := unquote(value)
+			if err != nil {
 				return nil, err
 			}
-			row[strings.ToLower(string(d.StackPointer()))] = string(t)
+			row[strings.ToLower(string(d.StackPointer()))] = leaf
 		default:
 			return row, nil // the end: the value was read before, and is valid
 		}

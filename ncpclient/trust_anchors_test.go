@@ -45,7 +45,7 @@ func TestLists(t *testing.T) {
 	for body, reason := range map[string]Reason{
 		`{}`: ErrMalformedAnswer, ``: ErrMalformedAnswer, `1`: ErrMalformedAnswer, `"x"`: ErrMalformedAnswer, `[1`: ErrMalformedAnswer, `[] []`: ErrMalformedAnswer, `[1,]`: ErrMalformedAnswer,
 		`{"error":{"errorCode":"210","message":"no"}}`: ErrRefused, `{"returnCode":"2000","content":[]}`: ErrRefused, `<html>`: ErrMalformedAnswer,
-		`[` + strings.Repeat(`1,`, maxListed) + `1]`: ErrTooLarge, `["` + strings.Repeat("x", 2*maxValue) + `"]`: ErrTooLarge,
+		`[` + strings.Repeat(`1,`, maxListed) + `1]`: ErrTooLarge, `[` + strings.Repeat("1", 8*maxValue) + `]`: ErrTooLarge,
 	} {
 		sim := simulated(t, ncptest.Config{})
 		sim.SetFault(ncptest.Always(ncptest.Raw(200, "application/json", body)))

@@ -35,6 +35,8 @@ func (w *Watcher) outcome(ctx context.Context) error {
 		return &failed
 	case unread > 0:
 		return &UnreadError{Unread: unread, Watched: len(w.watched), err: ctx.Err()}
+	case w.list.doubt != nil:
+		return w.list.doubt
 	case w.list.unnamed > 0:
 		return fmt.Errorf("%d of the %d subjects that NCP lists have no usable id and are not watched", w.list.unnamed, w.list.unnamed+len(w.watched))
 	}

@@ -3,13 +3,8 @@ package subjects
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
-	"sync"
 	"time"
-
-	"github.com/go-kit/log"
-	"github.com/go-kit/log/level"
 
 	"ncp_exporter/collector/refresh"
 	"ncp_exporter/ncpclient"
@@ -18,16 +13,14 @@ import (
 // list is the item that reads the list of subjects.
 type list struct {
 	watcher *Watcher
-	logger  log.Logger
 
 	// The lock of the Watcher guards the fields below.
 	readAt  time.Time // when the last read ended
 	err     error     // of that read
 	inForce bool      // the list of an earlier Update is still used, as subjects on it wait
 	number  uint64    // how many lists were applied
+	doubt   error     // whether the last list is complete; nil if there is none
 	unnamed int       // subjects on the list that have no usable id, so cannot be watched
-
-	sayPageSize sync.Once
 }
 
 // known says whether the subjects are known to an Update for which reads count that
@@ -45,16 +38,16 @@ func (*list) TimedOut() bool { return false }
 
 // Refresh reads the list, and adds the subjects that are due to the queue.
 func (l *list) Refresh(ctx context.Context, _ refresh.Pace) error {
-	rows, err := l.rows(ctx)
+	read, err := l.subjects(ctx)
 	if err != nil {
 		return err
 	}
-	named := slices.DeleteFunc(rows, func(s ncpclient.Subject) bool { return s.ID == "" })
-	if len(rows) > 0 && len(named) == 0 {
+	named := slices.DeleteFunc(read.Rows, func(s ncpclient.Subject) bool { return s.ID == "" })
+	if len(read.Rows) > 0 && len(named) == 0 {
 		// An empty list would drop every subject and its series.
-		return fmt.Errorf("none of the %d subjects that NCP lists has a usable id", len(rows))
+		return fmt.Errorf("none of the %d subjects that NCP lists has a usable id", len(read.Rows))
 	}
-	l.watcher.apply(named, len(rows)-len(named))
+	l.watcher.apply(named, len(read.Rows)-len(named), read.Doubt)
 	return nil
 }
 
@@ -66,39 +59,36 @@ func (l *list) Done(err error) {
 	l.inForce = l.inForce && err == nil
 }
 
-// rows gives all subjects. A subject may be there twice.
-func (l *list) rows(ctx context.Context) (rows []ncpclient.Subject, err error) {
+// subjects gives all subjects.
+func (l *list) subjects(ctx context.Context) (read ncpclient.List[ncpclient.Subject], err error) {
 	options := &l.watcher.options
 	if len(options.IDs) == 0 {
-		all, err := l.watcher.client.Subjects(ctx, options.PageSize)
-		l.notePageSize()
-		return all.Rows, err
+		return l.watcher.client.Subjects(ctx, options.PageSize)
 	}
 	for _, id := range options.IDs {
-		rows = append(rows, ncpclient.Subject{ID: id})
+		read.Rows = append(read.Rows, ncpclient.Subject{ID: id})
 	}
-	return rows, nil
+	return read, nil
 }
 
-// notePageSize logs, once, that NCP wants smaller pages.
-func (l *list) notePageSize() {
-	if l.watcher.client.PageSizeRefused() {
-		l.sayPageSize.Do(func() {
-			_ = level.Warn(l.logger).Log("msg", "NCP refuses the page size, the API's default is used instead",
-				"refused", l.watcher.options.PageSize, "used", ncpclient.DefaultPageSize)
-		})
-	}
-}
-
-// apply takes over a complete list. A subject that is no longer on it is dropped.
-// Subjects that may have something new are added to the queue.
-func (w *Watcher) apply(rows []ncpclient.Subject, unnamed int) {
+// apply takes over a list. A subject that is no longer on it is dropped, if the list
+// is complete beyond doubt. Subjects that may have something new are added to the
+// queue.
+func (w *Watcher) apply(rows []ncpclient.Subject, unnamed int, doubt error) {
 	w.mu.Lock()
 	now := w.options.Now()
-	ids := make([]string, len(rows))
+	ids := make([]string, len(rows), len(rows)+len(w.watched))
 	var due []*subject
+	on := func(s *subject) {
+		s.list = w.list.number
+		if w.sweep.due(s, now) {
+			due = append(due, s)
+		} else {
+			s.unmoved = now
+		}
+	}
 	w.list.number++
-	listed, before := 0, len(w.watched)
+	before := len(w.watched)
 	for i, row := range rows {
 		ids[i] = row.ID
 		s := w.watched[row.ID]
@@ -111,23 +101,28 @@ func (w *Watcher) apply(rows []ncpclient.Subject, unnamed int) {
 		case s.list == w.list.number:
 			continue // it is there twice: rows shift to the next page when subjects are added
 		}
-		s.list = w.list.number
-		listed++
 		if len(w.options.IDs) == 0 {
 			w.sweep.check(s, timesOf(row))
 			s.listedAs(row)
 		}
-		if w.sweep.due(s, now) {
-			due = append(due, s)
-		} else {
-			s.unmoved = now
+		on(s)
+	}
+	changed := len(w.watched) > before
+	for _, id := range w.ids {
+		switch s := w.watched[id]; {
+		case s.list == w.list.number:
+		case doubt != nil:
+			ids = append(ids, id)
+			on(s)
+		default:
+			delete(w.watched, id)
+			changed = true
 		}
 	}
-	if listed < len(w.watched) || listed > before {
-		maps.DeleteFunc(w.watched, func(_ string, s *subject) bool { return s.list != w.list.number })
+	if changed {
 		w.sortIDs()
 	}
-	w.list.unnamed = unnamed
+	w.list.unnamed, w.list.doubt = unnamed, doubt
 	// The subjects whose last complete read is longest ago come first.
 	slices.SortStableFunc(due, func(a, b *subject) int { return a.upToDate().Compare(b.upToDate()) })
 	w.mu.Unlock()

@@ -106,7 +106,6 @@ func (s *subject) Refresh(ctx context.Context, pace refresh.Pace) error {
 	w.mu.Unlock()
 	history := &history{client: w.client, subjectID: id, pace: pace, now: w.options.Now}
 	read, err := w.ledger.Plan(id).Read(ctx, history, w.options.PageSize)
-	w.list.notePageSize()
 	if err != nil {
 		return err
 	}
@@ -170,7 +169,7 @@ func (h *history) Page(ctx context.Context, number, size int) (ledger.Page, erro
 	if clock.IsZero() {
 		clock = h.now()
 	}
-	return ledger.Page{Rows: ledgerRows(page.Rows), Size: page.Size, Total: page.Total, Clock: clock}, nil
+	return ledger.Page{Rows: ledgerRows(page.Rows), Size: page.WholeSize(), Total: page.Total, Clock: clock}, nil
 }
 
 func ledgerRows(credentials []ncpclient.Credential) []ledger.Row {

@@ -25,7 +25,7 @@ import (
 type Client interface {
 	Subjects(ctx context.Context, size int) (ncpclient.List[ncpclient.Subject], error)
 	CredentialsPage(ctx context.Context, subjectID string, number, size int) (ncpclient.CredentialsPage, error)
-	PageSizeRefused() bool
+	Quirks() []string
 }
 
 // Options are the settings of a Watcher.
@@ -76,7 +76,7 @@ func NewWatcher(logger log.Logger, client Client, l *ledger.Ledger, options Opti
 		sweep:   sweep{interval: options.Sweep, lateArrival: options.LateArrival, logger: logger},
 		watched: make(map[string]*subject),
 	}
-	w.list = list{watcher: w, logger: logger}
+	w.list.watcher = w
 	for _, id := range l.Subjects() {
 		if options.Shard.Owns(id) && (len(options.IDs) == 0 || slices.Contains(options.IDs, id)) {
 			w.watched[id] = w.newSubject(id)
@@ -161,3 +161,6 @@ func (w *Watcher) State() State {
 func (w *Watcher) sortIDs() {
 	w.ids = slices.Sorted(maps.Keys(w.watched))
 }
+
+// Quirks are the ways in which the server differs from what it says, one line each.
+func (w *Watcher) Quirks() []string { return w.client.Quirks() }

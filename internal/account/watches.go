@@ -107,7 +107,7 @@ func Table() []Watch {
 			Calls: []Call{{
 				Operation: ncpclient.OpCertificates, Path: "/certificate/certificates",
 				Needs:   "a key of the main account, or the permission to view the list of certificates of Certificate Manager (version 1 of the API is used then)",
-				Finding: "certificate_inventory", Probe: "the list",
+				Finding: "certificate_inventory", Probe: "the first page",
 			}},
 			collector: func(_ *Account, c clients) collector.Collector {
 				return collector.NewCertificateInventory(c.certificateManager, time.Now)
@@ -184,8 +184,8 @@ func probeRecentChanges(ctx context.Context, p *prober) {
 
 func probeInventory(ctx context.Context, p *prober) {
 	p.ask(ctx, ncpclient.OpCertificates, func(ctx context.Context, c clients) (string, error) {
-		list, err := c.certificateManager.Certificates(ctx, 100)
-		return fmt.Sprintf("answers: %d certificates", len(list.Rows)), err
+		page, err := c.certificateManager.FirstCertificates(ctx, 100)
+		return fmt.Sprintf("answers: %d certificates", max(page.Total, len(page.Rows))), err
 	})
 }
 

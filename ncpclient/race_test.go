@@ -1,0 +1,5 @@
+//go:build race
+
+package ncpclient
+
+const raceDetector = true
