@@ -312,7 +312,7 @@ func describedNames(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	demo, err := account.Open(t.Context(), account.Options{Config: cfg.Account, Shard: cfg.Shard, Scrape: cfg.Scrape, LookupEnv: env{}.lookup, Logger: log.NewNopLogger()})
+	demo, err := account.Open(t.Context(), account.Options{Config: cfg.Account, Shard: cfg.Shard, LookupEnv: env{}.lookup, Logger: log.NewNopLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}

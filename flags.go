@@ -28,6 +28,8 @@ func flags(app *kingpin.Application, env lookupEnv) *config.Config {
 	c.Web.Toolkit = webflag.AddFlags(app, defaultAddress)
 	valued(app, "web.telemetry-path", "/metrics", rules.TelemetryPath, &c.Web.TelemetryPath,
 		"Path under which metrics are served.")
+	valued(app, "web.max-requests", "40", rules.MaxRequests, &c.Scrape.MaxRequests,
+		"Scrapes in flight; more are answered with 503; 0 = no limit.")
 
 	site := rules.Site
 	site.Allowed += " (it comes from --ncp.site, NCP_EXPORTER_NCP_SITE or NCLOUD_SITE)"
@@ -84,8 +86,8 @@ func flags(app *kingpin.Application, env lookupEnv) *config.Config {
 	valued(app, "scrape.max-age", "0s", rules.MaxAge, &target.MaxAge,
 		"Answer a scrape with the data of an earlier one that is younger than this, so that several Prometheus servers share the calls to NCP. 0s = every scrape asks NCP.")
 
-	app.Flag("state.file", "File of the ledger, which keeps what was counted, so that counters go on after a restart. Empty (--state.file=) = in memory only. If you give a path that cannot be used, the exporter does not start. If the default path cannot be used, it warns and counts in memory.").
-		Default(config.DefaultStateFile).SetValue((*stateFile)(&target.StateFile))
+	valued(app, "state.file", config.DefaultStateFile, rules.StateFile, &target.StateFile,
+		"File of the ledger, which keeps what was counted, so that counters go on after a restart. Empty (--state.file=) = in memory only. If you give a path that cannot be used, the exporter does not start. If the default path cannot be used, it warns and counts in memory.")
 
 	app.Flag("demo", "Watch a simulated NCP inside this process. Needs no account and no keys.").
 		BoolVar(&target.Demo)
@@ -220,14 +222,3 @@ func (s *collectorSwitch) String() string { return strconv.FormatBool(s.enabled[
 
 // IsBoolFlag makes --flag and --no-flag of it.
 func (*collectorSwitch) IsBoolFlag() bool { return true }
-
-// stateFile notes whether the user gave the path: kingpin sets the default
-// before anything else.
-type stateFile config.StateFile
-
-func (f *stateFile) Set(path string) error {
-	f.Path, f.Given = path, path != config.DefaultStateFile
-	return nil
-}
-
-func (f *stateFile) String() string { return f.Path }

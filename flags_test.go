@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"ncp_exporter/collector"
 	"ncp_exporter/internal/account"
 	"ncp_exporter/internal/config"
 )
@@ -76,7 +77,7 @@ func TestTextsNameFlags(t *testing.T) {
 	app := newApp(io.Discard, func(int) {})
 	flags(app, env{}.lookup)
 	seen := make(map[string]bool)
-	for _, dir := range []string{"account", "check", "config", "landing"} {
+	for _, dir := range []string{"account", "check", "config", "landing", "peers"} {
 		files, err := filepath.Glob(filepath.Join("internal", dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +119,7 @@ func TestVariablesSetFlags(t *testing.T) {
 	}
 	webConfig, key, secret, profiles := file("web.yml"), file("access"), file("secret"), file("configure")
 	for name, value := range map[string]string{
-		"WEB_LISTEN_ADDRESS": "127.0.0.1:1\n127.0.0.1:2", "WEB_CONFIG_FILE": webConfig, "WEB_SYSTEMD_SOCKET": "true", "WEB_TELEMETRY_PATH": "/m/",
+		"WEB_LISTEN_ADDRESS": "127.0.0.1:1\n127.0.0.1:2", "WEB_CONFIG_FILE": webConfig, "WEB_SYSTEMD_SOCKET": "true", "WEB_TELEMETRY_PATH": "/m/", "WEB_MAX_REQUESTS": "12",
 		"NCP_SITE": "gov", "NCP_CERTIFICATE_MANAGER_URL": "https://cm.example/api/v2", "NCP_EXTERNAL_ACCESS_URL": "https://ea.example/api/v1",
 		"NCP_CREDENTIALS_FILE": profiles, "NCP_PROFILE": "p", "NCP_CERTIFICATE_MANAGER_PROFILE": "main", "NCP_EXTERNAL_ACCESS_PROFILE": "sub",
 		"NCP_ACCESS_KEY_FILE": key, "NCP_SECRET_KEY_FILE": secret, "NCP_SERVER_ROLE": "true", "NCP_SERVER_ROLE_URL": "http://127.0.0.1:3",
@@ -154,7 +155,7 @@ func TestVariablesSetFlags(t *testing.T) {
 	}
 	want := config.Config{
 		Web:    config.Web{Toolkit: toolkit, TelemetryPath: "/m"},
-		Scrape: config.Scrape{Timeout: 11 * time.Second, TimeoutOffset: 0},
+		Scrape: collector.HandlerOptions{Timeout: 11 * time.Second, TimeoutOffset: 0, MaxRequests: 12},
 		Shard:  config.Shard{Number: 2, Total: 3},
 		Log:    config.Log{Level: "debug", Format: "json"},
 		Check:  config.Check{Run: true, Format: "json"},
@@ -266,6 +267,7 @@ func TestBadStart(t *testing.T) {
 		"timeout offset":          {args: []string{"--scrape.timeout-offset=1"}, want: []string{"--scrape.timeout-offset", `"1"`, "from 0s to 1h"}},
 		"concurrency":             {args: []string{"--ncp.max-concurrency=0"}, want: []string{"--ncp.max-concurrency", "1 to 1000"}},
 		"rate":                    {args: []string{"--ncp.rate-limit=NaN"}, want: []string{"--ncp.rate-limit", "NaN", "0 = no limit"}},
+		"requests":                {args: []string{"--web.max-requests=-1"}, want: []string{"--web.max-requests", "0 to 1000000"}},
 		"retries":                 {args: []string{"--ncp.max-retries=-1"}, want: []string{"--ncp.max-retries", "0 to 100"}},
 		"telemetry path root":     {args: []string{"--web.telemetry-path=/"}, want: []string{"--web.telemetry-path", "/metrics"}},
 		"telemetry path taken":    {args: []string{"--web.telemetry-path=/-/ready"}, want: []string{"--web.telemetry-path", "/metrics"}},

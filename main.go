@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
 	"os"
 	"os/signal"
@@ -29,10 +28,17 @@ import (
 	"ncp_exporter/internal/logging"
 )
 
+// stopTime is when a signal has ended the program, at the latest.
+const stopTime = 4800 * time.Millisecond
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// From the first signal on, a second one ends the process at once.
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() {
+		stop() // a second signal ends the process at once
+		// What hangs in the operating system, such as a key on a dead file server, cannot
+		// be ended. The ledger is whole at any time.
+		time.AfterFunc(stopTime, func() { os.Exit(1) })
+	})
 	if version.Version == "" { // set by the Makefile
 		version.Version = "devel"
 	}
@@ -52,12 +58,13 @@ func run(ctx context.Context, args []string, env lookupEnv, stdout, stderr io.Wr
 	case cfg.Check.Run:
 		return check.Run(ctx, cfg, env, stdout)
 	}
-	logger, slogger, err := logging.New(stderr, cfg.Log.Level, cfg.Log.Format)
+	logs, err := logging.New(stderr, cfg.Log.Level, cfg.Log.Format)
 	if err != nil {
 		return refuse(stderr, err)
 	}
-	if err := serve(ctx, cfg, env, logger, slogger); err != nil {
-		_ = level.Error(logger).Log("msg", "Stopped", "err", err)
+	defer logs.Close()
+	if err := serve(ctx, cfg, env, logs); err != nil {
+		_ = level.Error(logs.Logger).Log("msg", "Stopped", "err", err)
 		return 1
 	}
 	return 0
@@ -69,25 +76,25 @@ func refuse(stderr io.Writer, err error) (code int) {
 }
 
 // serve opens the account and serves it until ctx ends.
-func serve(ctx context.Context, cfg config.Config, env lookupEnv, logger log.Logger, slogger *slog.Logger) error {
+func serve(ctx context.Context, cfg config.Config, env lookupEnv, logs logging.Log) error {
+	logger := logs.Logger
 	_ = level.Info(logger).Log("msg", "Starting "+config.Program, "version", version.Info(), "build", version.BuildContext())
 	limitMemory(env, logger)
-	watched, err := account.Open(ctx, account.Options{Config: cfg.Account, Shard: cfg.Shard, Scrape: cfg.Scrape, LookupEnv: env, Logger: logger})
+	watched, err := account.Open(ctx, account.Options{Config: cfg.Account, Shard: cfg.Shard, LookupEnv: env, Logger: logger})
 	if err != nil {
 		return err
 	}
 	defer watched.Close()
-	page, err := landing.New(watched, landing.Options{Metrics: cfg.Web.TelemetryPath, Window: cfg.Account.CertificateManager.Window, Logger: logger, Now: time.Now})
+	page, err := landing.New(watched, cfg.Web.TelemetryPath, time.Now)
 	if err != nil {
 		return err
 	}
-	metrics := watched.Handler(
+	metrics := watched.Handler(cfg.Scrape,
 		versioncollector.NewCollector(config.Program, versioncollector.WithExtraConstLabels(prometheus.Labels{"build_date": version.BuildDate})),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	s := server{config: cfg, handler: routes(cfg.Web.TelemetryPath, metrics, page), interrupt: watched.Interrupt, logger: logger, slogger: slogger}
-	return s.serve(ctx)
+	return serveHTTP(ctx, cfg, routes(cfg.Web.TelemetryPath, metrics, page), watched.Interrupt, logs)
 }
 
 // gcPercent is how much garbage may lie around, in percent of what is in use: less

@@ -8,6 +8,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -226,4 +228,65 @@ func TestStopBeforeStart(t *testing.T) {
 	case <-time.After(bound):
 		t.Fatal("the program did not end")
 	}
+}
+
+// TestIdleTLSConnections holds more connections open than the server has places.
+func TestIdleTLSConnections(t *testing.T) {
+	cert := makeCertificate(t)
+	config := filepath.Join(t.TempDir(), "web.yml")
+	write(t, config, "tls_server_config:\n  cert_file: "+cert.certFile+"\n  key_file: "+cert.keyFile+"\n")
+	p := watch(t, simulate(t, ncptest.Config{}), "--web.config.file="+config)
+	address := strings.TrimPrefix(p.url, "http://")
+	var first net.Conn
+	for i := range 300 {
+		dialer := &tls.Dialer{Config: &tls.Config{RootCAs: cert.roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}[i%2:]}}
+		conn, err := dialer.DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		defer func() { _ = conn.Close() }()
+		if first == nil {
+			first = conn
+		}
+	}
+	if a := request(t, cert.client, http.MethodGet, "https://"+address+"/metrics"); a.status != http.StatusOK {
+		t.Errorf("HTTP %d", a.status)
+	}
+	_ = first.SetReadDeadline(time.Now().Add(bound))
+	var timeout net.Error
+	if _, err := io.Copy(io.Discard, first); errors.As(err, &timeout) && timeout.Timeout() {
+		t.Error("the connection that was idle longest is still open")
+	}
+}
+
+// TestMaxRequests has one scrape in flight, and another.
+func TestMaxRequests(t *testing.T) {
+	ncp := simulate(t, ncptest.Config{})
+	asked, goOn := make(chan struct{}, 1), make(chan struct{})
+	ncp.OnRequest(func(r ncptest.Request) {
+		if r.Op == ncptest.Credentials {
+			asked <- struct{}{}
+			<-goOn
+		}
+	})
+	p := watch(t, ncp, "--web.max-requests=1", "--ncp.timeout=1h", "--scrape.timeout=1h")
+	scraped := make(chan answer, 1)
+	go func() {
+		a, _ := tryRequest(t.Context(), plain(), http.MethodGet, p.url+"/metrics") // its status tells
+		scraped <- a
+	}()
+	<-asked
+	if a := p.get("/metrics"); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "--web.max-requests") {
+		t.Errorf("one too many: HTTP %d, %s", a.status, a.body)
+	}
+	for _, path := range []string{"/", "/-/healthy"} {
+		if a := p.get(path); a.status != http.StatusOK {
+			t.Errorf("%s meanwhile: HTTP %d", path, a.status)
+		}
+	}
+	close(goOn)
+	if a := <-scraped; a.status != http.StatusOK {
+		t.Errorf("the scrape in flight: HTTP %d", a.status)
+	}
+	p.scrape()
 }

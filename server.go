@@ -4,18 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"ncp_exporter/internal/config"
+	"ncp_exporter/internal/logging"
+	"ncp_exporter/internal/peers"
 )
 
 const (
@@ -41,39 +41,35 @@ func routes(telemetryPath string, metrics, landing http.Handler) http.Handler {
 const (
 	// drainTime is how long scrapes in flight may go on after a signal, and
 	// cutTime what they get to answer with what they have.
-	drainTime = 4 * time.Second
+	drainTime = 3500 * time.Millisecond
 	cutTime   = 500 * time.Millisecond
 )
 
-// server serves HTTP until it is told to stop.
-type server struct {
-	config    config.Config
-	handler   http.Handler
-	interrupt func() // makes scrapes in flight answer with what they have
-	logger    log.Logger
-	slogger   *slog.Logger
-}
-
-// serve serves until ctx ends, then lets the scrapes in flight end.
-func (s server) serve(ctx context.Context) error {
+// serveHTTP serves until ctx ends, then lets the scrapes in flight end. interrupt
+// makes them answer with what they have.
+func serveHTTP(ctx context.Context, cfg config.Config, handler http.Handler, interrupt func(), logs logging.Log) error {
+	logger, toolkit := logs.Logger, cfg.Web.Toolkit
 	var announce sync.Once
+	var connections peers.Connections
 	httpServer := &http.Server{
-		Handler:           s.handler,
+		Handler:           peers.WriteTimeout(handler),
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       20 * time.Second,
+		IdleTimeout:       5 * time.Minute, // Prometheus may take its time to the next scrape
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.slogger.Handler(), slog.LevelWarn),
+		ConnState:         connections.StateChanged,
+		ErrorLog:          peers.ErrorLog(logger, time.Now),
 		BaseContext: func(l net.Listener) context.Context {
-			if s.config.Account.Demo {
+			if cfg.Account.Demo {
 				announce.Do(func() {
-					_ = level.Info(s.logger).Log("msg", "Demo: a simulated NCP is being watched; see its metrics at "+metricsURL(l.Addr(), s.config.Web))
+					_ = level.Info(logger).Log("msg", "Demo: a simulated NCP is being watched; see its metrics at "+metricsURL(l.Addr(), cfg.Web))
 				})
 			}
 			return context.WithoutCancel(ctx) // a signal does not cut the scrapes in flight
 		},
 	}
-	toolkit := s.config.Web.Toolkit
 	served := make(chan error, 1)
-	go func() { served <- web.ListenAndServe(httpServer, toolkit, s.slogger) }()
+	go func() { served <- web.ListenAndServe(httpServer, toolkit, logs.Slog) }()
 	select {
 	case err := <-served:
 		if *toolkit.WebSystemdSocket {
@@ -82,21 +78,21 @@ func (s server) serve(ctx context.Context) error {
 		return fmt.Errorf("serving on --web.listen-address %s: %w", strings.Join(*toolkit.WebListenAddresses, ", "), err)
 	case <-ctx.Done():
 	}
-	_ = level.Info(s.logger).Log("msg", "Stopping: scrapes in flight may end first")
-	s.drain(context.WithoutCancel(ctx), httpServer)
+	_ = level.Info(logger).Log("msg", "Stopping: scrapes in flight may end first")
+	drain(context.WithoutCancel(ctx), httpServer, interrupt)
 	if err := <-served; err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving: %w", err)
 	}
-	_ = level.Info(s.logger).Log("msg", "Stopped")
+	_ = level.Info(logger).Log("msg", "Stopped")
 	return nil
 }
 
 // drain lets scrapes in flight end, then makes them end, then cuts them off.
-func (s server) drain(ctx context.Context, httpServer *http.Server) {
+func drain(ctx context.Context, httpServer *http.Server, interrupt func()) {
 	drain, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
 	if err := httpServer.Shutdown(drain); errors.Is(err, context.DeadlineExceeded) {
-		s.interrupt()
+		interrupt()
 		cut, cancel := context.WithTimeout(ctx, cutTime)
 		defer cancel()
 		_ = httpServer.Shutdown(cut)

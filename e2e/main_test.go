@@ -98,7 +98,9 @@ func startCmd(t testing.TB, env []string, cmd *exec.Cmd) *process {
 		p.cmd.Dir = t.TempDir() // for the ledger, among others
 	}
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	if p.cmd.Stderr == nil { // else nothing of it is waited for
+		p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	}
 	p.begun = time.Now()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ func TestOverlap(t *testing.T) {
 		s.Configure(func(c *ncptest.Config) { c.Latency = latency })
 		s.OnRequest(func(ncptest.Request) { <-sent })
 	}
-	e := watch(t, n, "--ncp.rate-limit=0", "--scrape.timeout="+bound.String())
+	e := watch(t, n, "--ncp.rate-limit=0", "--web.max-requests=0", "--scrape.timeout="+bound.String())
 	var sending, answered sync.WaitGroup
 	sending.Add(scrapes)
 	answers := make(chan answer, scrapes)

@@ -155,6 +155,18 @@ func TestMemory(t *testing.T) {
 
 // TestSystemdSocket hands a listening socket over as systemd does.
 func TestSystemdSocket(t *testing.T) {
+	socket, address := socket(t)
+	p := startCmd(t, append(demoKeys(), "LISTEN_FDS=1"), activated(t, socket, simulate(t).args()...))
+	if got := p.address(t); got != address {
+		t.Errorf("listens on %s, want %s", got, address)
+	}
+	exporter{p, "http://" + address}.scrape(t).want(t, success(externalAccess), 1)
+	stop(t, p, syscall.SIGTERM)
+}
+
+// socket is one that listens.
+func socket(t *testing.T) (file *os.File, address string) {
+	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -163,23 +175,21 @@ func TestSystemdSocket(t *testing.T) {
 	if !ok {
 		t.Fatalf("a %T", listener)
 	}
-	file, err := tcp.File()
-	if err != nil {
+	if file, err = tcp.File(); err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().String()
 	_ = listener.Close() // file is another handle of the socket
-	defer func() { _ = file.Close() }()
+	t.Cleanup(func() { _ = file.Close() })
+	return file, listener.Addr().String()
+}
 
-	n := simulate(t)
+// activated is the program that serves on a socket, with the descriptors of a usual
+// machine.
+func activated(t *testing.T, socket *os.File, args ...string) *exec.Cmd {
+	t.Helper()
 	// LISTEN_PID is the shell's own, which becomes the program's.
-	args := append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, binary, "--web.systemd-socket"}, n.args()...)
+	args = append([]string{"-c", `ulimit -n 1024; LISTEN_PID=$$ exec "$0" "$@"`, binary, "--web.systemd-socket"}, args...)
 	cmd := exec.CommandContext(t.Context(), "sh", args...) //nolint:gosec // a fixed script
-	cmd.ExtraFiles = []*os.File{file}
-	p := startCmd(t, append(demoKeys(), "LISTEN_FDS=1"), cmd)
-	if got := p.address(t); got != address {
-		t.Errorf("listens on %s, want %s", got, address)
-	}
-	exporter{p, "http://" + address}.scrape(t).want(t, success(externalAccess), 1)
-	stop(t, p, syscall.SIGTERM)
+	cmd.ExtraFiles = []*os.File{socket}
+	return cmd
 }

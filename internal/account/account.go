@@ -22,7 +22,6 @@ import (
 type Options struct {
 	Config    config.Account
 	Shard     config.Shard
-	Scrape    config.Scrape
 	LookupEnv func(string) (string, bool) // such as os.LookupEnv
 	Logger    log.Logger
 }
@@ -63,7 +62,7 @@ func (a *Account) open(ctx context.Context) error {
 	}
 	var c clients
 	for _, api := range a.apis {
-		if err := a.connect(&c, api); err != nil {
+		if err := a.watch(&c, api); err != nil {
 			return fmt.Errorf("%s: %w", api.Name, err)
 		}
 	}
@@ -78,14 +77,14 @@ func (a *Account) open(ctx context.Context) error {
 	return nil
 }
 
-// connect makes the client of an API, and the series of what is called there.
-func (a *Account) connect(c *clients, api API) error {
+// watch makes the client of an API, and the series of what is called there.
+func (a *Account) watch(c *clients, api API) error {
 	keys, err := api.keys()
 	if err != nil {
 		return err
 	}
 	_ = level.Info(a.Logger).Log("msg", "Watching", "collector", api.Name, "url", api.BaseURL, "keys", keys)
-	limit, err := c.connect(api.Name, a.clientConfig(api, keys, a.metrics))
+	limit, err := a.connect(c, api, keys, a.Config.Limits.MaxRetries, a.metrics)
 	if err != nil {
 		return err
 	}
@@ -113,12 +112,9 @@ func (a *Account) Close() {
 func (a *Account) Interrupt() { a.exporter.Close() }
 
 // Handler serves scrapes of the account, and with them the metrics of process.
-func (a *Account) Handler(process ...prometheus.Collector) http.Handler {
+func (a *Account) Handler(options collector.HandlerOptions, process ...prometheus.Collector) http.Handler {
 	process = append(process, a.metrics, collector.NewStateMetrics(a.ledger), collector.NewShardMetrics(a.Shard.Number, a.Shard.Total))
-	return collector.NewHandler(a.Logger, a.exporter, process, collector.HandlerOptions{
-		Timeout:       a.Scrape.Timeout,
-		TimeoutOffset: a.Scrape.TimeoutOffset,
-	})
+	return collector.NewHandler(a.Logger, a.exporter, process, options)
 }
 
 // Status is how each collector is doing. It asks NCP nothing.

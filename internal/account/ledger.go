@@ -20,7 +20,7 @@ func (s *Setup) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 		LateArrival:        access.LateArrival,
 		SkipInitialHistory: access.InitialHistory == config.InitialHistorySkip,
 		Now:                time.Now,
-		Owner:              s.owner(),
+		Owner:              s.owner,
 		OnSaveError:        s.logLedger,
 	}
 	if s.Config.InMemory() {
@@ -55,10 +55,5 @@ func (s *Setup) logLedger(err error) {
 
 // ProbeLedger says whether there is a ledger file, and what opening it would say.
 func (s *Setup) ProbeLedger(ctx context.Context) (found bool, err error) {
-	return ledger.Probe(ctx, s.Config.StateFile.Path, ledger.Options{Owner: s.owner()})
-}
-
-// owner is whose logins the ledger counts.
-func (s *Setup) owner() ledger.Owner {
-	return ledger.Owner{Account: s.Config.Name, BaseURL: s.source.site}
+	return ledger.Probe(ctx, s.Config.StateFile.Path, ledger.Options{Owner: s.owner})
 }

@@ -30,26 +30,18 @@ type Answer struct {
 // their order. No request is sent again, so that what a retry would hide is seen.
 func (s *Setup) Probe(ctx context.Context, w Watch) []Answer {
 	i := slices.IndexFunc(s.apis, func(api API) bool { return api.Name == w.API })
-	p := &prober{Setup: s, api: s.apis[i], watch: w}
-	w.probe(ctx, p)
-	return p.answers
+	return w.probe(ctx, prober{Setup: s, api: s.apis[i], watch: w})
 }
 
-// prober collects the answers of one row.
+// prober makes the calls of one row.
 type prober struct {
 	*Setup
-	api     API
-	watch   Watch
-	answers []Answer
+	api   API
+	watch Watch
 }
 
-// ask makes a call with a client of its own, and adds the answer.
-func (p *prober) ask(ctx context.Context, op ncpclient.Operation, question func(context.Context, clients) (string, error)) *Answer {
-	p.answers = append(p.answers, p.answer(ctx, op, question))
-	return &p.answers[len(p.answers)-1]
-}
-
-func (p *prober) answer(ctx context.Context, op ncpclient.Operation, question func(context.Context, clients) (string, error)) Answer {
+// ask makes a call with a client of its own.
+func (p prober) ask(ctx context.Context, op ncpclient.Operation, question func(context.Context, clients) (string, error)) Answer {
 	start := time.Now()
 	answer := p.unasked(op)
 	keys, err := p.api.keys()
@@ -59,10 +51,8 @@ func (p *prober) answer(ctx context.Context, op ncpclient.Operation, question fu
 	}
 	answer.Keys = keys.String()
 	sent := &recorder{}
-	cfg := p.clientConfig(p.api, keys, sent)
-	cfg.MaxRetries = 0
 	var c clients
-	if _, answer.Err = c.connect(p.api.Name, cfg); answer.Err == nil {
+	if _, answer.Err = p.connect(&c, p.api, keys, 0, sent); answer.Err == nil {
 		answer.Detail, answer.Err = question(ctx, c)
 	}
 	if answer.Err != nil {
@@ -75,15 +65,15 @@ func (p *prober) answer(ctx context.Context, op ncpclient.Operation, question fu
 	return answer
 }
 
-func (p *prober) unasked(op ncpclient.Operation) Answer {
+func (p prober) unasked(op ncpclient.Operation) Answer {
 	i := slices.IndexFunc(p.watch.Calls, func(c Call) bool { return c.Operation == op })
 	call := p.watch.Calls[i]
 	return Answer{API: p.api, Call: call, URL: p.api.BaseURL + call.Path}
 }
 
-// skip adds the answer of a call that was not made: for the error of the one
+// skip is the answer of a call that was not made: for the error of the one
 // before it, or because that gave nothing to ask for.
-func (p *prober) skip(op ncpclient.Operation, before *Answer, missing string) {
+func (p prober) skip(op ncpclient.Operation, before Answer, missing string) Answer {
 	answer := p.unasked(op)
 	if before.Err != nil {
 		answer.Needs, answer.Err = before.Call.Finding, fmt.Errorf("not known, as %s failed", before.Call.Finding)
@@ -91,7 +81,7 @@ func (p *prober) skip(op ncpclient.Operation, before *Answer, missing string) {
 		answer.Detail = "not known, as there is no " + missing + " to ask for"
 		answer.Advice = "check again when there is one: " + string(op) + " needs a permission of its own"
 	}
-	p.answers = append(p.answers, answer)
+	return answer
 }
 
 // recorder notes what was sent last, and what the answer's clock said. It is an

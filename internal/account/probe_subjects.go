@@ -14,11 +14,10 @@ import (
 
 // probeSubjects asks for the list, and for the history of one subject on it: to
 // view the one is another permission than to view the other.
-func probeSubjects(ctx context.Context, p *prober) {
+func probeSubjects(ctx context.Context, p prober) []Answer {
 	access := p.Config.ExternalAccess
 	if len(access.Subjects) > 0 {
-		p.answers = append(p.answers, p.askNamedSubjects(ctx))
-		return
+		return []Answer{p.askNamedSubjects(ctx)}
 	}
 	var listed []ncpclient.Subject
 	list := p.ask(ctx, ncpclient.OpSubjects, func(ctx context.Context, c clients) (string, error) {
@@ -35,15 +34,14 @@ func probeSubjects(ctx context.Context, p *prober) {
 		if list.Err == nil {
 			list.Advice = "if there should be subjects, check that the keys are of their account and that --ncp.site (now " + p.Config.Site + ") is theirs"
 		}
-		p.skip(ncpclient.OpCredentials, list, "subject")
-		return
+		return []Answer{list, p.skip(ncpclient.OpCredentials, list, "subject")}
 	}
-	p.answers = append(p.answers, p.askHistory(ctx, id))
+	return []Answer{list, p.askHistory(ctx, id)}
 }
 
 // example is a subject to ask for, if there is one: of this shard rather than of
 // another.
-func (p *prober) example(listed []ncpclient.Subject) string {
+func (p prober) example(listed []ncpclient.Subject) string {
 	shard, other := subjects.NewShard(p.Shard.Number, p.Shard.Total), ""
 	for _, s := range listed {
 		if s.ID != "" && shard.Owns(s.ID) {
@@ -54,8 +52,8 @@ func (p *prober) example(listed []ncpclient.Subject) string {
 	return other
 }
 
-func (p *prober) askHistory(ctx context.Context, id string) Answer {
-	return p.answer(ctx, ncpclient.OpCredentials, func(ctx context.Context, c clients) (string, error) {
+func (p prober) askHistory(ctx context.Context, id string) Answer {
+	return p.ask(ctx, ncpclient.OpCredentials, func(ctx context.Context, c clients) (string, error) {
 		page, err := c.externalAccess.CredentialsPage(ctx, id, 0, 1)
 		return fmt.Sprintf("answers: %d rows in the history of this subject", max(page.Total, len(page.Rows))), err
 	})
@@ -63,7 +61,7 @@ func (p *prober) askHistory(ctx context.Context, id string) Answer {
 
 // askNamedSubjects asks for each subject that a flag names, and for no list: a
 // scrape needs none then, and a wrong name is found by nothing else.
-func (p *prober) askNamedSubjects(ctx context.Context) Answer {
+func (p prober) askNamedSubjects(ctx context.Context) Answer {
 	shard := subjects.NewShard(p.Shard.Number, p.Shard.Total)
 	named := slices.DeleteFunc(slices.Clone(p.Config.ExternalAccess.Subjects), func(id string) bool { return !shard.Owns(id) })
 	if len(named) == 0 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/common/version"
 
+	"ncp_exporter/collector/ledger"
 	"ncp_exporter/internal/config"
 	"ncp_exporter/ncpclient"
 )
@@ -23,7 +24,9 @@ import (
 // and what of it is to be watched. It is enough to probe it.
 type Setup struct {
 	Options
-	source    *source
+	owner     ledger.Owner // whose logins the ledger holds
+	demoKeys  ncpclient.Credentials
+	stopDemo  func()
 	apis      []API // that something is watched of
 	transport *http.Transport
 }
@@ -43,18 +46,12 @@ var ErrNothingToWatch = errors.New("there is nothing to watch: --collector.certi
 // Prepare finds out what is to be watched. It reads no keys and sends nothing to
 // NCP. Close ends what it began.
 func Prepare(ctx context.Context, options Options) (*Setup, error) {
-	from, err := newSource(ctx, options)
-	if err != nil {
-		return nil, err
-	}
-	s := &Setup{
-		Options:   options,
-		source:    from,
-		transport: ncpclient.NewTransport(options.Config.Limits.MaxConcurrency, proxyFromEnvironment),
-	}
-	err = cmp.Or(
-		s.addAPI(ncpclient.APICertificateManager, from.certificateManagerURL, options.Config.CertificateManager.Profile, "certificate-manager"),
-		s.addAPI(ncpclient.APIExternalAccess, from.externalAccessURL, options.Config.ExternalAccess.Profile, "external-access"),
+	s := &Setup{Options: options, stopDemo: func() {}, transport: ncpclient.NewTransport(options.Config.Limits.MaxConcurrency, proxyFromEnvironment)}
+	err := s.locate(ctx)
+	manager, access := s.Config.CertificateManager, s.Config.ExternalAccess
+	err = cmp.Or(err,
+		s.addAPI(ncpclient.APICertificateManager, manager.URL, manager.Profile, "certificate-manager"),
+		s.addAPI(ncpclient.APIExternalAccess, access.URL, access.Profile, "external-access"),
 	)
 	if err != nil {
 		s.Close()
@@ -76,7 +73,7 @@ func (s *Setup) addAPI(name, base, profile, flag string) error {
 	if proxy, err := s.transport.Proxy(&http.Request{Method: http.MethodGet, URL: u}); err == nil && proxy != nil {
 		api.Proxy = proxy.Host
 	}
-	api.keys = sync.OnceValues(func() (ncpclient.Credentials, error) { return s.source.keys(profile) })
+	api.keys = sync.OnceValues(func() (ncpclient.Credentials, error) { return s.findKeys(profile) })
 	s.apis = append(s.apis, api)
 	return nil
 }
@@ -84,23 +81,7 @@ func (s *Setup) addAPI(name, base, profile, flag string) error {
 // Close ends what Prepare began.
 func (s *Setup) Close() {
 	s.transport.CloseIdleConnections()
-	s.source.close()
-}
-
-// clientConfig is what the client of an API is made from.
-func (s *Setup) clientConfig(api API, keys ncpclient.Credentials, observer ncpclient.Observer) ncpclient.Config {
-	limits := s.Config.Limits
-	return ncpclient.Config{
-		BaseURL:        api.BaseURL,
-		Credentials:    keys,
-		Transport:      s.transport,
-		Timeout:        limits.Timeout,
-		MaxConcurrency: limits.MaxConcurrency,
-		RateLimit:      limits.RateLimit,
-		MaxRetries:     limits.MaxRetries,
-		Observer:       observer,
-		UserAgent:      config.Program + "/" + version.Version,
-	}
+	s.stopDemo()
 }
 
 // clients are those of the two APIs; nil for one that is not needed.
@@ -110,8 +91,20 @@ type clients struct {
 }
 
 // connect makes the client of an API, and gives its rate limit in force.
-func (c *clients) connect(api string, cfg ncpclient.Config) (limit func() float64, err error) {
-	if api == ncpclient.APICertificateManager {
+func (s *Setup) connect(c *clients, api API, keys ncpclient.Credentials, retries int, observer ncpclient.Observer) (limit func() float64, err error) {
+	limits := s.Config.Limits
+	cfg := ncpclient.Config{
+		BaseURL:        api.BaseURL,
+		Credentials:    keys,
+		Transport:      s.transport,
+		Timeout:        limits.Timeout,
+		MaxConcurrency: limits.MaxConcurrency,
+		RateLimit:      limits.RateLimit,
+		MaxRetries:     retries,
+		Observer:       observer,
+		UserAgent:      config.Program + "/" + version.Version,
+	}
+	if api.Name == ncpclient.APICertificateManager {
 		c.certificateManager, err = ncpclient.NewCertificateManager(cfg)
 		return c.certificateManager.RateLimit, err
 	}
@@ -120,13 +113,16 @@ func (c *clients) connect(api string, cfg ncpclient.Config) (limit func() float6
 }
 
 // findKeys looks for the keys of one API, whose own profile comes first.
-func findKeys(o Options, apiProfile string) (ncpclient.Credentials, error) {
-	keys := o.Config.Keys
-	ncloudProfile, _ := o.LookupEnv("NCLOUD_PROFILE")
+func (s *Setup) findKeys(apiProfile string) (ncpclient.Credentials, error) {
+	if s.demoKeys != nil {
+		return s.demoKeys, nil
+	}
+	keys := s.Config.Keys
+	ncloudProfile, _ := s.LookupEnv("NCLOUD_PROFILE")
 	sources := ncpclient.CredentialSources{
 		AccessKeyFile:   keys.AccessKeyFile,
 		SecretKeyFile:   keys.SecretKeyFile,
-		LookupEnv:       o.LookupEnv,
+		LookupEnv:       s.LookupEnv,
 		ProfileFile:     keys.CredentialsFile,
 		Profile:         cmp.Or(keys.Profile, ncloudProfile),
 		ProfileRequired: keys.CredentialsFile != "" || keys.Profile != "",

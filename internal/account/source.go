@@ -10,28 +10,16 @@ import (
 	"ncp_exporter/ncpclient/ncptest"
 )
 
-// source is the NCP that is watched: the real one, or the simulated one.
-type source struct {
-	certificateManagerURL string
-	externalAccessURL     string
-	keys                  func(apiProfile string) (ncpclient.Credentials, error)
-	site                  string // where the histories of the ledger come from
-	close                 func()
-}
-
-func newSource(ctx context.Context, o Options) (*source, error) {
-	if o.Config.Demo {
-		return demoSource(ctx)
+// locate completes the configuration by where the APIs are.
+func (s *Setup) locate(ctx context.Context) error {
+	if s.Config.Demo {
+		return s.simulate(ctx)
 	}
-	certificateManager, externalAccess := siteURLs(o.Config.Site)
-	s := &source{
-		certificateManagerURL: cmp.Or(o.Config.CertificateManager.URL, certificateManager),
-		externalAccessURL:     cmp.Or(o.Config.ExternalAccess.URL, externalAccess),
-		keys:                  func(apiProfile string) (ncpclient.Credentials, error) { return findKeys(o, apiProfile) },
-		close:                 func() {},
-	}
-	s.site = strings.TrimRight(s.externalAccessURL, "/")
-	return s, nil
+	manager, access := &s.Config.CertificateManager, &s.Config.ExternalAccess
+	managerURL, accessURL := siteURLs(s.Config.Site)
+	manager.URL, access.URL = cmp.Or(manager.URL, managerURL), cmp.Or(access.URL, accessURL)
+	s.owner.BaseURL = strings.TrimRight(access.URL, "/")
+	return nil
 }
 
 // siteURLs are the base URLs of a site. Version 2 of Certificate Manager exists on
@@ -47,27 +35,24 @@ func siteURLs(site string) (certificateManager, externalAccess string) {
 	}
 }
 
-// demoSource starts the simulated NCP, whose account lives until close.
-func demoSource(ctx context.Context) (*source, error) {
+// simulate starts the simulated NCP, which lives until the account is closed.
+func (s *Setup) simulate(ctx context.Context) error {
 	demo := ncptest.NewDemo(ncptest.Config{})
-	if err := demo.Start(); err != nil { //nolint:contextcheck // close ends it
-		return nil, fmt.Errorf("starting the simulated NCP: %w", err)
+	if err := demo.Start(); err != nil { //nolint:contextcheck // stopDemo ends it
+		return fmt.Errorf("starting the simulated NCP: %w", err)
 	}
 	// It outlives the signal that ends ctx: scrapes in flight still ask it.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() { defer close(done); demo.Run(ctx) }()
+	s.stopDemo = func() {
+		cancel()
+		<-done
+		_ = demo.Close() // the process ends
+	}
 	key := demo.Key()
-	keys := ncpclient.StaticCredentials(ncpclient.Keys{AccessKey: key.AccessKey, SecretKey: key.SecretKey}, "demo")
-	return &source{
-		certificateManagerURL: demo.CertificateManagerURL(),
-		externalAccessURL:     demo.ExternalAccessURL(),
-		keys:                  func(string) (ncpclient.Credentials, error) { return keys, nil },
-		site:                  "demo", // its address is another one each time
-		close: func() {
-			cancel()
-			<-done
-			_ = demo.Close() // the process ends
-		},
-	}, nil
+	s.demoKeys = ncpclient.StaticCredentials(ncpclient.Keys{AccessKey: key.AccessKey, SecretKey: key.SecretKey}, "demo")
+	s.Config.CertificateManager.URL, s.Config.ExternalAccess.URL = demo.CertificateManagerURL(), demo.ExternalAccessURL()
+	s.owner.BaseURL = "demo" // its address is another one each time
+	return nil
 }

@@ -34,7 +34,7 @@ type Watch struct {
 	collector   func(*Account, clients) collector.Collector
 	// probe makes each of Calls once. A call that needs an id which an earlier
 	// one did not give is skipped.
-	probe func(context.Context, *prober)
+	probe func(context.Context, prober) []Answer
 }
 
 // Call is an operation that a collector calls.
@@ -168,28 +168,28 @@ func (s *Setup) Watched() []Watch {
 }
 
 func withoutRecentChanges(s *Setup) string {
-	if strings.HasSuffix(strings.TrimRight(s.source.certificateManagerURL, "/"), "/v1") {
+	if strings.HasSuffix(strings.TrimRight(s.Config.CertificateManager.URL, "/"), "/v1") {
 		return "this site has no recentChanges; give --ncp.certificate-manager.url if yours has"
 	}
 	return ""
 }
 
-func probeRecentChanges(ctx context.Context, p *prober) {
+func probeRecentChanges(ctx context.Context, p prober) []Answer {
 	window := p.Config.CertificateManager.Window
-	p.ask(ctx, ncpclient.OpRecentChanges, func(ctx context.Context, c clients) (string, error) {
+	return []Answer{p.ask(ctx, ncpclient.OpRecentChanges, func(ctx context.Context, c clients) (string, error) {
 		changes, err := c.certificateManager.RecentChanges(ctx, window)
 		return fmt.Sprintf("answers: %d rows of certificates that changed within %s", len(changes), model.Duration(window)), err
-	})
+	})}
 }
 
-func probeInventory(ctx context.Context, p *prober) {
-	p.ask(ctx, ncpclient.OpCertificates, func(ctx context.Context, c clients) (string, error) {
+func probeInventory(ctx context.Context, p prober) []Answer {
+	return []Answer{p.ask(ctx, ncpclient.OpCertificates, func(ctx context.Context, c clients) (string, error) {
 		page, err := c.certificateManager.FirstCertificates(ctx, 100)
 		return fmt.Sprintf("answers: %d certificates", max(page.Total, len(page.Rows))), err
-	})
+	})}
 }
 
-func probeTrustAnchors(ctx context.Context, p *prober) {
+func probeTrustAnchors(ctx context.Context, p prober) []Answer {
 	var id string
 	list := p.ask(ctx, ncpclient.OpTrustAnchors, func(ctx context.Context, c clients) (string, error) {
 		anchors, err := c.externalAccess.TrustAnchors(ctx)
@@ -199,14 +199,13 @@ func probeTrustAnchors(ctx context.Context, p *prober) {
 		return fmt.Sprintf("answers: %d trust anchors", len(anchors)), err
 	})
 	if id == "" {
-		p.skip(ncpclient.OpCRLs, list, "trust anchor")
-		return
+		return []Answer{list, p.skip(ncpclient.OpCRLs, list, "trust anchor")}
 	}
-	p.ask(ctx, ncpclient.OpCRLs, func(ctx context.Context, c clients) (string, error) {
+	return []Answer{list, p.ask(ctx, ncpclient.OpCRLs, func(ctx context.Context, c clients) (string, error) {
 		crls, err := c.externalAccess.CRLs(ctx, id)
 		if errors.Is(err, ncpclient.ErrNotFound) { // one that has none may be told so
 			err = nil
 		}
 		return fmt.Sprintf("answers: %d CRLs of this trust anchor", len(crls)), err
-	})
+	})}
 }

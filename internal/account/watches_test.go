@@ -35,8 +35,7 @@ func everything(t *testing.T) (Options, *ncptest.Server) {
 			CertificateManager: config.CertificateManager{URL: ncp.CertificateManagerURL(), Window: time.Hour},
 			ExternalAccess:     config.ExternalAccess{URL: ncp.ExternalAccessURL(), PageSize: 20, LateArrival: time.Hour},
 		},
-		Shard:  config.Shard{Total: 1},
-		Scrape: config.Scrape{Timeout: time.Minute},
+		Shard: config.Shard{Total: 1},
 		LookupEnv: func(name string) (string, bool) {
 			if v, ok := keys[name]; ok {
 				return v, true

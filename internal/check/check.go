@@ -31,8 +31,11 @@ const (
 
 // Run checks, writes the report and returns the exit code: 0 if nothing failed.
 func Run(ctx context.Context, cfg config.Config, lookupEnv func(string) (string, bool), stdout io.Writer) (code int) {
-	r := report{Checks: findings(ctx, cfg, lookupEnv)}
-	r.OK = !slices.ContainsFunc(r.Checks, func(f finding) bool { return f.Status == statusFail })
+	r := report{OK: true, Checks: findings(ctx, cfg, lookupEnv)}
+	for i, f := range r.Checks {
+		r.OK = r.OK && f.Status != statusFail
+		r.Checks[i].What, r.Checks[i].Detail, r.Checks[i].Remedy = clean(f.What), clean(f.Detail), clean(f.Remedy)
+	}
 	write := r.text
 	if cfg.Check.Format == config.FormatJSON {
 		write = r.json
@@ -48,7 +51,7 @@ const grace = time.Second
 
 func findings(ctx context.Context, cfg config.Config, lookupEnv func(string) (string, bool)) []finding {
 	setup, err := account.Prepare(ctx, account.Options{
-		Config: cfg.Account, Shard: cfg.Shard, Scrape: cfg.Scrape, LookupEnv: lookupEnv, Logger: log.NewNopLogger(),
+		Config: cfg.Account, Shard: cfg.Shard, LookupEnv: lookupEnv, Logger: log.NewNopLogger(),
 	})
 	if err != nil {
 		return []finding{failed(findCollectors, "--demo", err.Error(), "see that a port of loopback is free")}
@@ -159,7 +162,7 @@ func (c *checker) probe(ctx context.Context, w account.Watch) []finding {
 			detail, f.Remedy = d.explain()
 			f.Status, f.Detail = statusFail, a.Detail+detail
 		}
-		found = append(found, f.clean())
+		found = append(found, f)
 	}
 	return found
 }
@@ -223,7 +226,7 @@ func (c *checker) ledger(ctx context.Context) []finding {
 	default:
 		f.Detail = "there is none yet; it can be made: counting begins with the first start"
 	}
-	return []finding{f.clean()}
+	return []finding{f}
 }
 
 // ledgerRemedy is that of the error, and which flags it is about.
@@ -250,5 +253,5 @@ func (c *checker) webConfig() []finding {
 	default:
 		f.Detail = "it is valid, and so are the certificates that it names"
 	}
-	return []finding{f.clean()}
+	return []finding{f}
 }

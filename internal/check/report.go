@@ -35,21 +35,18 @@ type finding struct {
 }
 
 func failed(name, what, detail, remedy string) finding {
-	return finding{Name: name, Status: statusFail, What: what, Detail: detail, Remedy: remedy}.clean()
+	return finding{Name: name, Status: statusFail, What: what, Detail: detail, Remedy: remedy}
 }
 
-// clean keeps a finding fit for one line of a terminal, whatever a file or a
-// host is called.
-func (f finding) clean() finding {
-	for _, text := range []*string{&f.What, &f.Detail, &f.Remedy} {
-		*text = strings.Map(func(r rune) rune {
-			if !unicode.IsPrint(r) {
-				return ' '
-			}
-			return r
-		}, *text)
-	}
-	return f
+// clean keeps a text fit for one line of a terminal, whatever a file or a host is
+// called.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 func (r report) text(w io.Writer) error {

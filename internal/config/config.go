@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/exporter-toolkit/web"
 
+	"ncp_exporter/collector"
 	"ncp_exporter/ncpclient"
 )
 
@@ -21,7 +22,7 @@ const Program = "ncp_exporter"
 // Config is the whole configuration: what is of the process, and the account.
 type Config struct {
 	Web     Web
-	Scrape  Scrape
+	Scrape  collector.HandlerOptions
 	Shard   Shard
 	Log     Log
 	Check   Check
@@ -32,12 +33,6 @@ type Config struct {
 type Web struct {
 	Toolkit       *web.FlagConfig // listen addresses, socket activation, TLS and passwords
 	TelemetryPath string          // without a slash at its end
-}
-
-// Scrape is how long a scrape may take.
-type Scrape struct {
-	Timeout       time.Duration // of a scrape that names none
-	TimeoutOffset time.Duration // taken off the one that it names
 }
 
 // Shard is which part of the subjects this exporter takes.
@@ -60,7 +55,6 @@ const (
 
 // Account is one NCP account.
 type Account struct {
-	Name               string // empty for the account of the flags
 	Demo               bool   // its NCP is simulated inside this process
 	Site               string // public, gov or fin
 	Keys               Keys

@@ -29,8 +29,9 @@ var errNotAllowed = errors.New("not allowed")
 // Rules are those of all values of a Config, by their names in it.
 type Rules struct {
 	TelemetryPath, Site, BaseURL, InitialHistory, CheckFormat, LogLevel, LogFormat           Rule[string]
-	MaxConcurrency, MaxRetries, PageSize, ShardNumber, TotalShards                           Rule[int]
+	MaxRequests, MaxConcurrency, MaxRetries, PageSize, ShardNumber, TotalShards              Rule[int]
 	RateLimit                                                                                Rule[float64]
+	StateFile                                                                                Rule[StateFile]
 	RequestTimeout, Window, LateArrival, SweepInterval, ScrapeTimeout, TimeoutOffset, MaxAge Rule[time.Duration]
 }
 
@@ -50,12 +51,14 @@ func NewRules() Rules {
 		LogLevel:       oneOf("debug", "info", "warn", "error"),
 		LogFormat:      oneOf("logfmt", "json"),
 
+		MaxRequests:    number(0, 1_000_000),
 		MaxConcurrency: number(1, 1000),
 		MaxRetries:     number(0, 100),
 		PageSize:       between(strconv.Atoi, 1, math.MaxInt32, "a whole number, at least 1"),
 		ShardNumber:    between(parseShard, 0, maxShards-1, "a whole number from 0 to 999, or a name that ends in one, such as ncp-exporter-2"),
 		TotalShards:    number(1, maxShards),
 		RateLimit:      between(parseFloat, 0, 1e6, "a number of requests a second, such as 50 or 0.5; 0 = no limit"),
+		StateFile:      Rule[StateFile]{Parse: parseStateFile},
 
 		RequestTimeout: duration(time.Millisecond, time.Hour),
 		Window:         between(parseSeconds, ncpclient.MinRecentChangesWindow, ncpclient.MaxRecentChangesWindow, "whole seconds from 1s to 168h, such as 90s, 24h or 7d"),
@@ -115,6 +118,10 @@ func parseSeconds(text string) (time.Duration, error) {
 }
 
 func parseFloat(text string) (float64, error) { return strconv.ParseFloat(text, 64) }
+
+func parseStateFile(path string) (StateFile, error) {
+	return StateFile{Path: path, Given: path != DefaultStateFile}, nil
+}
 
 func parseURL(text string) (string, error) {
 	_, err := ncpclient.ParseBaseURL(text)

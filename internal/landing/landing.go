@@ -3,6 +3,7 @@
 package landing
 
 import (
+	"bytes"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -10,11 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
 
 	"ncp_exporter/collector"
+	"ncp_exporter/collector/ledger"
+	"ncp_exporter/internal/account"
 )
 
 //go:embed page.html
@@ -24,66 +26,74 @@ var pageHTML string
 // somebody has to look at come first.
 const maxRows = 100
 
-// Account is what the page needs of an account.
-type Account interface {
-	Status() []collector.Status
-	Collectors() []collector.Collector
-}
-
-// Options are the settings of the page.
-type Options struct {
-	Metrics string        // the path of the metrics
-	Window  time.Duration // of the changes of certificates
-	Logger  log.Logger
-	Now     func() time.Time
-}
-
-type handler struct {
-	Options
-	account Account
-	page    *template.Template
-}
-
-// New makes the page of an account.
-func New(account Account, options Options) (http.Handler, error) {
-	page, err := template.New("landing").Parse(pageHTML)
+// New makes the page of an account, whose metrics are at a path. now is the clock.
+func New(watched *account.Account, metrics string, now func() time.Time) (http.Handler, error) {
+	functions := template.FuncMap{
+		"moment": func(t time.Time) moment { return momentOf(t, now()) },
+		"label":  collector.LabelValue,
+	}
+	page, err := template.New("landing").Funcs(functions).Parse(pageHTML)
 	if err != nil {
 		return nil, fmt.Errorf("making the landing page: %w", err)
 	}
-	return &handler{Options: options, account: account, page: page}, nil
-}
-
-func (h *handler) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	var page strings.Builder
-	if err := h.page.Execute(&page, h.view()); err != nil {
-		_ = level.Error(h.Logger).Log("msg", "The landing page could not be made", "err", err)
-		http.Error(w, "The landing page could not be made; the log says why.", http.StatusInternalServerError)
-		return
-	}
-	header := w.Header()
-	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
-	// Strangers choose the names of subjects: no script runs here.
-	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	_, _ = fmt.Fprint(w, page.String()) // the client is gone
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var text bytes.Buffer
+		if err := page.Execute(&text, newView(watched, metrics, now())); err != nil {
+			_ = level.Error(watched.Logger).Log("msg", "The landing page could not be made", "err", err)
+			http.Error(w, "The landing page could not be made; the log says why.", http.StatusInternalServerError)
+			return
+		}
+		header := w.Header()
+		header.Set("Content-Type", "text/html; charset=utf-8")
+		header.Set("Cache-Control", "no-store")
+		header.Set("X-Content-Type-Options", "nosniff")
+		// Strangers choose the names of subjects: no script runs here.
+		header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		_, _ = text.WriteTo(w) // the client is gone
+	}), nil
 }
 
 // view is what the page shows.
 type view struct {
+	badge
 	Version, Metrics string
-	Now              moment
-	State, Class     string
+	Now              time.Time
 	Wrong            int // things that are
 	Sentences        []string
-	Collectors       []collectorView
-	Certificates     *certificatesView // nil if not watched, as what follows
-	Subjects         *subjectsView
+	Collectors       section
+	Certificates     *section      // nil if not watched
+	Subjects         *section      // nil if not watched
+	Success, Failure ledger.Result // to find their counts
 
 	noted bool // a sentence says what is not wrong, but not well either
 }
 
-// The classes of states, which are their colours.
+// section is a part of the page: a table of at most maxRows rows.
+type section struct {
+	Rows   []row
+	More   int    // rows that it has no place for
+	Counts []row  // of certificates, by status, as what follows
+	Window string // of time
+	Known  bool
+}
+
+func (s *section) add(item any, b badge) {
+	if len(s.Rows) == maxRows {
+		s.More++
+		return
+	}
+	s.Rows = append(s.Rows, row{item, b})
+}
+
+// row is what it is about, which the page takes apart, and how that is doing.
+type row struct {
+	Item any
+	badge
+}
+
+// badge is a state, and its colour.
+type badge struct{ State, Class string }
+
 const (
 	good = "good"
 	warn = "warn"
@@ -102,13 +112,12 @@ func (v *view) note(sentence string) {
 	v.Sentences = append(v.Sentences, sentence)
 }
 
-func (h *handler) view() *view {
-	now := h.Now()
-	v := &view{Version: version.Version, Metrics: h.Metrics, Now: momentOf(now, now)}
-	asked := v.addCollectors(h.account.Status(), now)
-	for _, c := range h.account.Collectors() {
+func newView(watched *account.Account, metrics string, now time.Time) *view {
+	v := &view{Version: version.Version, Metrics: metrics, Now: now, Success: ledger.Success, Failure: ledger.Failure}
+	asked := v.addCollectors(watched.Status())
+	for _, c := range watched.Collectors() {
 		if c, ok := c.(changing); ok {
-			v.addCertificates(c, h.Window)
+			v.addCertificates(c, watched.Config.CertificateManager.Window)
 		}
 		if c, ok := c.(withSubjects); ok {
 			v.addSubjects(c, now)
@@ -119,48 +128,39 @@ func (h *handler) view() *view {
 	}
 	switch {
 	case v.Wrong > 0:
-		v.State, v.Class = "Look here", bad
+		v.badge = badge{"Look here", bad}
 	case !asked:
-		v.State, v.Class = "Nothing was asked yet", warn
-		v.Sentences = []string{"NCP is asked when " + h.Metrics + " is scraped."}
+		v.badge = badge{"Nothing was asked yet", warn}
+		v.Sentences = []string{"NCP is asked when " + metrics + " is scraped."}
 	case v.noted:
-		v.State, v.Class = "Take note", warn
+		v.badge = badge{"Take note", warn}
 	default:
-		v.State, v.Class = "All is well", good
+		v.badge = badge{"All is well", good}
 		v.Sentences = append(v.Sentences, "All was read, no validation timed out, nothing that was read expires within 7 days, and no login failed in the last hour.")
 	}
 	return v
 }
 
-type collectorView struct {
-	Name, State, Class, Error string
-	Refreshed, Succeeded      moment
-	Failed                    moment // when Error was
-}
-
 // addCollectors says whether NCP was asked at all.
-func (v *view) addCollectors(all []collector.Status, now time.Time) (asked bool) {
+func (v *view) addCollectors(all []collector.Status) (asked bool) {
 	var unread []string
 	for _, s := range all {
-		c := collectorView{Name: s.Name, Refreshed: momentOf(s.Refreshed, now), Succeeded: momentOf(s.Succeeded, now)}
-		if s.Err != nil {
-			c.Error, c.Failed = s.Err.Error(), momentOf(s.Failed, now)
-		}
+		var b badge
 		asked = asked || s.Failing || !s.Refreshed.IsZero()
 		switch {
 		case s.Failing:
-			c.State, c.Class = "failing", bad
+			b = badge{"failing", bad}
 			v.wrong(1, s.Name+" could not read all: "+s.Err.Error())
 		case !s.Refreshed.IsZero():
-			c.State, c.Class = "all read", good
-		case s.UnderWay:
-			c.State, c.Class = "reading", warn
-			unread = append(unread, s.Name)
+			b = badge{"all read", good}
 		default:
-			c.State, c.Class = "not asked yet", warn
+			b = badge{"not asked yet", warn}
+			if s.UnderWay {
+				b.State = "reading"
+			}
 			unread = append(unread, s.Name)
 		}
-		v.Collectors = append(v.Collectors, c)
+		v.Collectors.add(s, b)
 	}
 	if len(unread) > 0 {
 		v.note("Not read yet: " + strings.Join(unread, ", ") + ".")

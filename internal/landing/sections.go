@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,64 +24,35 @@ type (
 	expiring     interface{ Expiring() []collector.Expiry }
 )
 
-type certificatesView struct {
-	Window string
-	Known  bool
-	Counts []countView
-	Rows   []certificateView
-	More   int
-}
-
-type countView struct {
-	Status, Class string
-	Count         int
-}
-
-type certificateView struct{ OrderID, CertificateID, Status, Class string }
-
 func (v *view) addCertificates(from changing, window time.Duration) {
+	badges := map[ncpclient.ValidationStatus]badge{
+		ncpclient.StatusNormal:             {"validated", good},
+		ncpclient.StatusOngoing:            {"ongoing", warn},
+		ncpclient.StatusValidationTimedOut: {"timed out", bad},
+		ncpclient.StatusUnknown:            {"unknown", warn},
+	}
 	changes, known := from.Certificates()
-	c := &certificatesView{Window: model.Duration(window).String(), Known: known}
-	v.Certificates = c
+	v.Certificates = &section{Window: model.Duration(window).String(), Known: known}
 	counts := make(map[ncpclient.ValidationStatus]int)
+	var timedOut []string
 	for _, change := range changes {
 		counts[change.Status]++
-		if change.Status == ncpclient.StatusNormal {
-			continue
+		if change.Status != ncpclient.StatusNormal {
+			v.Certificates.add(change, badges[change.Status])
 		}
-		if len(c.Rows) == maxRows {
-			c.More++
-			continue
+		if change.Status == ncpclient.StatusValidationTimedOut {
+			timedOut = append(timedOut, change.CertificateID+" of order "+change.OrderID)
 		}
-		words, class := statusWords(change.Status)
-		c.Rows = append(c.Rows, certificateView{change.OrderID, change.CertificateID, words, class})
 	}
 	for _, status := range []ncpclient.ValidationStatus{ncpclient.StatusValidationTimedOut, ncpclient.StatusOngoing, ncpclient.StatusNormal, ncpclient.StatusUnknown} {
-		words, class := statusWords(status)
+		b := badges[status]
 		if counts[status] == 0 {
-			class = ""
+			b.Class = ""
 		}
-		c.Counts = append(c.Counts, countView{words, class, counts[status]})
+		v.Certificates.Counts = append(v.Certificates.Counts, row{counts[status], b})
 	}
-	if n := counts[ncpclient.StatusValidationTimedOut]; n > 0 {
-		var names []string // the most serious come first
-		for _, row := range c.Rows[:min(n, len(c.Rows))] {
-			names = append(names, row.CertificateID+" of order "+row.OrderID)
-		}
-		v.wrong(n, fmt.Sprintf("The validation of %s timed out: %s.", plural(n, "certificate"), firstOf(names, n)))
-	}
-}
-
-func statusWords(s ncpclient.ValidationStatus) (words, class string) {
-	switch s {
-	case ncpclient.StatusNormal:
-		return "validated", good
-	case ncpclient.StatusOngoing:
-		return "ongoing", warn
-	case ncpclient.StatusValidationTimedOut:
-		return "timed out", bad
-	default:
-		return "unknown", warn
+	if n := len(timedOut); n > 0 {
+		v.wrong(n, fmt.Sprintf("The validation of %s timed out: %s.", plural(n, "certificate"), firstOf(timedOut)))
 	}
 }
 
@@ -104,22 +74,11 @@ func (v *view) addExpiring(from expiring, now time.Time) {
 		}
 	}
 	if n := len(expired); n > 0 {
-		v.wrong(n, fmt.Sprintf("Expired: %s: %s.", plural(n, all[0].Kind), firstOf(expired, n)))
+		v.wrong(n, fmt.Sprintf("Expired: %s: %s.", plural(n, all[0].Kind), firstOf(expired)))
 	}
 	if n := len(later); n > 0 {
-		v.note(fmt.Sprintf("Expires within 7 days: %s: %s.", plural(n, all[0].Kind), firstOf(later, n)))
+		v.note(fmt.Sprintf("Expires within 7 days: %s: %s.", plural(n, all[0].Kind), firstOf(later)))
 	}
-}
-
-type subjectsView struct {
-	Rows []subjectView
-	More int
-}
-
-type subjectView struct {
-	ID, Name, State, Class, Error       string
-	Successes, Failures                 string
-	LastFailure, LastSuccess, Refreshed moment
 }
 
 // recently is how long a failed login is worth a word.
@@ -128,14 +87,12 @@ const recently = time.Hour
 func (v *view) addSubjects(from withSubjects, now time.Time) {
 	all := from.State().Subjects
 	slices.SortFunc(all, mostUrgentFirst)
-	v.Subjects = &subjectsView{More: max(0, len(all)-maxRows)}
+	v.Subjects = &section{}
 	counts := make(map[string]int) // by state
-	for i, s := range all {
-		row := subjectRow(s, now)
-		counts[row.State]++
-		if i < maxRows {
-			v.Subjects.Rows = append(v.Subjects.Rows, row)
-		}
+	for _, s := range all {
+		b := subjectBadge(s, now)
+		counts[b.State]++
+		v.Subjects.add(s, b)
 	}
 	if n := counts[stateFailed]; n > 0 {
 		v.wrong(n, plural(n, "subject")+" failed to log in within the last hour; those that failed last come first below.")
@@ -154,34 +111,29 @@ const (
 	stateDisabled = "disabled"
 )
 
-func subjectRow(s subjects.Subject, now time.Time) subjectView {
-	row := subjectView{ID: s.ID, Name: collector.LabelValue(s.X509Subject), Refreshed: momentOf(s.Refreshed, now), Successes: "–", Failures: "–", State: "well", Class: good}
-	newest := s.Totals.Newest[ledger.Failure]
-	if s.Counted {
-		row.Successes = strconv.FormatUint(s.Totals.Count[ledger.Success], 10)
-		row.Failures = strconv.FormatUint(s.Totals.Count[ledger.Failure], 10)
-		row.LastFailure, row.LastSuccess = momentOf(newest, now), momentOf(s.Totals.Newest[ledger.Success], now)
-	}
+func subjectBadge(s subjects.Subject, now time.Time) badge {
+	failed := s.Totals.Newest[ledger.Failure]
 	switch {
 	case s.Err != nil:
-		row.State, row.Class, row.Error = "not read", bad, s.Err.Error()
-	case !newest.IsZero() && now.Sub(newest) < recently:
-		row.State, row.Class = stateFailed, bad
+		return badge{"not read", bad}
+	case !failed.IsZero() && now.Sub(failed) < recently:
+		return badge{stateFailed, bad}
 	case !s.Counted:
-		row.State, row.Class = stateUnread, warn
+		return badge{stateUnread, warn}
 	case s.Enabled != nil && !*s.Enabled:
-		row.State, row.Class = stateDisabled, warn
+		return badge{stateDisabled, warn}
+	default:
+		return badge{"well", good}
 	}
-	return row
 }
 
 // mostUrgentFirst is the order of the subjects: those that could not be read, then
 // those that failed to log in most lately.
 func mostUrgentFirst(a, b subjects.Subject) int {
-	if (a.Err != nil) != (b.Err != nil) {
-		if a.Err != nil {
-			return -1
-		}
+	switch {
+	case a.Err != nil && b.Err == nil:
+		return -1
+	case a.Err == nil && b.Err != nil:
 		return 1
 	}
 	return cmp.Or(b.Totals.Newest[ledger.Failure].Compare(a.Totals.Newest[ledger.Failure]), cmp.Compare(a.ID, b.ID))

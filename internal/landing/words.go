@@ -2,18 +2,16 @@ package landing
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// firstOf names the first of n things, of which names may lack some.
-func firstOf(names []string, n int) string {
+// firstOf names the first few, and says how many more there are.
+func firstOf(names []string) string {
 	const most = 3
-	names = slices.Clip(names[:min(most, len(names))])
-	if n > len(names) {
-		names = append(names, fmt.Sprintf("and %d more", n-len(names)))
+	if len(names) > most {
+		names = append(names[:most:most], fmt.Sprintf("and %d more", len(names)-most))
 	}
 	return strings.Join(names, ", ")
 }

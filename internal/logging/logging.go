@@ -11,28 +11,40 @@ import (
 	slgk "github.com/tjhop/slog-gokit"
 )
 
-// New makes the logger of the program, and one for the libraries that log with
-// log/slog; their lines look the same. The level is debug, info, warn or error,
-// the format logfmt or json.
-func New(w io.Writer, minLevel, format string) (log.Logger, *slog.Logger, error) {
+// Log is the log of the program. It never waits for somebody to read it: lines that
+// nobody reads for long are lost, and a later line says how many.
+type Log struct {
+	Logger log.Logger
+	Slog   *slog.Logger // for libraries; its lines look the same
+	Close  func()       // writes what is left, if somebody reads it soon
+}
+
+// New makes the log. The level is debug, info, warn or error, the format logfmt or
+// json. Close it before the program ends.
+func New(w io.Writer, minLevel, format string) (Log, error) {
 	allowed, err := level.Parse(minLevel)
 	if err != nil {
-		return nil, nil, fmt.Errorf("log level %q: %w", minLevel, err)
+		return Log{}, fmt.Errorf("log level %q: %w", minLevel, err)
 	}
-	w = log.NewSyncWriter(w)
-	base := log.NewLogfmtLogger(w)
-	if format == "json" {
-		base = log.NewJSONLogger(w)
-	}
-	filtered := level.NewFilter(base, level.Allow(allowed))
 	// slog levels have the names of go-kit's.
 	var slogLevel slog.Level
 	if err := slogLevel.UnmarshalText([]byte(minLevel)); err != nil {
-		return nil, nil, fmt.Errorf("log level %q: %w", minLevel, err)
+		return Log{}, fmt.Errorf("log level %q: %w", minLevel, err)
 	}
-	return log.With(filtered, "ts", log.DefaultTimestampUTC),
-		slog.New(slgk.NewGoKitHandler(sameKeys{filtered}, slogLevel)),
-		nil
+	formatted := log.NewLogfmtLogger
+	if format == "json" {
+		formatted = log.NewJSONLogger
+	}
+	lines := newBuffer(w, func(lost int) {
+		direct := log.With(formatted(w), "ts", log.DefaultTimestampUTC)
+		_ = level.Warn(direct).Log("msg", fmt.Sprintf("%d lines of the log were lost: nobody read it", lost))
+	})
+	filtered := level.NewFilter(formatted(lines), level.Allow(allowed))
+	return Log{
+		Logger: log.With(filtered, "ts", log.DefaultTimestampUTC),
+		Slog:   slog.New(slgk.NewGoKitHandler(sameKeys{filtered}, slogLevel)),
+		Close:  lines.close,
+	}, nil
 }
 
 // sameKeys gives lines that come from log/slog the keys of all others: the
