@@ -46,7 +46,7 @@ func (p *poll[T]) Update(ctx context.Context, since time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !refresh.Counts(p.readAt, since) {
-		return &refresh.UnderWayError{What: p.name, Err: ctx.Err()}
+		return &refresh.UnderWayError{What: p.name + ": NCP", Err: ctx.Err()}
 	}
 	return p.err
 }

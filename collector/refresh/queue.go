@@ -356,7 +356,7 @@ type UnderWayError struct {
 }
 
 func (e *UnderWayError) Error() string {
-	return e.What + ": no answer came in time; it is still waited for, for the next scrape"
+	return e.What + " did not answer in time; it is still waited for, for the next scrape"
 }
 
 func (e *UnderWayError) Unwrap() error { return e.Err }

@@ -14,7 +14,7 @@ func (w *Watcher) outcome(ctx context.Context) error {
 		return w.list.err
 	}
 	if !w.list.known(w.since) {
-		return &refresh.UnderWayError{What: "the list of subjects", Err: ctx.Err()}
+		return &refresh.UnderWayError{What: "the list of subjects: NCP", Err: ctx.Err()}
 	}
 	var failed FailedError
 	unread := 0
