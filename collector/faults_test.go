@@ -19,6 +19,10 @@ func TestOneCallInThreeFails(t *testing.T) {
 				pageSize: 20, timeout: 30 * time.Second,
 				ncp: ncptest.Config{Order: order, Seed: 7},
 			})
+			keep := 80
+			if order == ncptest.NoOrder {
+				keep = 1000 // two passes in a row without a fault are rare, and what is dropped before them is lost
+			}
 			ids := []string{"a", "b", "c"}
 			put(w.Server, ids...)
 			added := make(map[string]int)
@@ -42,7 +46,7 @@ func TestOneCallInThreeFails(t *testing.T) {
 				for i, id := range ids {
 					if scrape%(i+2) == 0 {
 						login(id, 1+scrape%3)
-						w.TrimCredentials(id, 80)
+						w.TrimCredentials(id, keep)
 					}
 				}
 				s := w.scrape(t)

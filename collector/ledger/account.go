@@ -91,35 +91,42 @@ type account struct { //nolint:recvcheck // add makes the next value, the others
 	created instant
 	// watermark is the newest seenTime of all whole reads.
 	watermark instant
-	// line is the time up to which rows are taken as counted already, as they
-	// are too old to be told apart: late-arrival before the watermark. It is
-	// kept, and never moves back, for a longer late-arrival must not bring rows
-	// to be counted again whose marks are gone.
-	line instant
-	// marks are the rows counted that are newer than the line, the newest first:
-	// those of late-arrival, and of the time since the line moved last.
-	marks []mark
-	// gone is when the subject was first missing from NCP's list; 0 while it is
-	// on it.
-	gone instant
+	// horizon is the time up to which rows are taken as counted already, as they
+	// are too old to be told apart: late-arrival before the watermark, or before
+	// NCP's clock if that is earlier. It never moves back, for a longer
+	// late-arrival must not bring rows to be counted again whose fingerprints are
+	// gone. Only a read of the whole history moves it.
+	horizon instant
+	// fingerprints are the rows counted that are newer than the horizon, the
+	// newest first.
+	fingerprints []fingerprint
+	// missingSince is when the subject was first missing from NCP's list; 0 while
+	// it is on it.
+	missingSince instant
+	// order is that of all rows at the last read of the whole history, or noOrder
+	// if a later read contradicted it.
+	order order
+	// wholeAt is about when the whole history was last read, by our clock: it is
+	// not moved by each such read, but when another is due.
+	wholeAt instant
 }
 
-// mark is a counted row: when it was seen and, for there may be others of that
-// millisecond, the first bytes of its identity. Together they tell apart as many
-// rows as 9 bytes of identity would, in less.
-type mark struct {
+// fingerprint is a counted row: when it was seen and, as there may be others of
+// that millisecond, the first bytes of its identity. Together they tell apart as
+// many rows as 9 bytes of identity would, in less.
+type fingerprint struct {
 	ago uint32 // milliseconds before the watermark, or that many and more
 	id  [6]byte
 }
 
-func compareMarks(a, b mark) int {
+func compareFingerprints(a, b fingerprint) int {
 	return cmp.Or(cmp.Compare(a.ago, b.ago), bytes.Compare(a.id[:], b.id[:]))
 }
 
-// markOf is the mark of a row that is not newer than the watermark, which is in
+// fingerprintOf is that of a row that is not newer than the watermark, which is in
 // milliseconds.
-func markOf(watermark int64, id [6]byte, seen int64) mark {
-	return mark{ago: uint32(min(watermark-seen, math.MaxUint32)), id: id} //nolint:gosec // never before seen
+func fingerprintOf(watermark int64, id [6]byte, seen int64) fingerprint {
+	return fingerprint{ago: uint32(min(watermark-seen, math.MaxUint32)), id: id} //nolint:gosec // never before seen
 }
 
 func (a *account) totals() Totals {
@@ -130,79 +137,96 @@ func (a *account) totals() Totals {
 	return t
 }
 
-// knows says whether a row is counted already, or too old to be.
-func (a *account) knows(id identity, seen instant) bool {
-	return seen <= a.line || a.marked(id, seen)
-}
-
-func (a *account) marked(id identity, seen instant) bool {
+// marked says whether a row has a fingerprint; id are the first bytes of its
+// identity.
+func (a *account) marked(id [6]byte, seen instant) bool {
 	if seen > a.watermark {
 		return false
 	}
-	m := markOf(a.watermark.milliseconds(), [6]byte(id[:6]), seen.milliseconds())
-	_, found := slices.BinarySearchFunc(a.marks, m, compareMarks)
+	m := fingerprintOf(a.watermark.milliseconds(), id, seen.milliseconds())
+	_, found := slices.BinarySearchFunc(a.fingerprints, m, compareFingerprints)
 	return found
 }
 
-// newer is the number of marks newer than a time in milliseconds.
+// has says whether a row is counted already, or too old to be.
+func (a *account) has(row seenRow) bool {
+	return row.seen <= a.horizon || a.marked([6]byte(row.id[:6]), row.seen)
+}
+
+// newer is the number of fingerprints newer than a time in milliseconds.
 func (a *account) newer(than int64) int {
-	n, _ := slices.BinarySearchFunc(a.marks, than, func(m mark, than int64) int { return cmp.Compare(than, a.seenOf(m)) })
+	n, _ := slices.BinarySearchFunc(a.fingerprints, than, func(f fingerprint, than int64) int { return cmp.Compare(than, a.seenOf(f)) })
 	return n
 }
 
-// seenOf is when a marked row was seen, to the millisecond.
-func (a *account) seenOf(m mark) int64 { return a.watermark.milliseconds() - int64(m.ago) }
+// seenOf is when the row of a fingerprint was seen, to the millisecond.
+func (a *account) seenOf(f fingerprint) int64 { return a.watermark.milliseconds() - int64(f.ago) }
 
-// openAccount makes the account of a subject from the first whole read of its history.
+// openAccount makes the account of a subject from the first read of its history.
 func openAccount(read *Read, options Options) account {
+	now := instantOf(options.Now())
 	next, _ := account{}.add(read, options.LateArrival)
-	next.created = instantOf(options.Now())
+	next.created, next.wholeAt = now, now
 	if options.SkipInitialHistory {
 		next.count = [NumResults]uint64{}
-		return next
-	}
-	for _, e := range read.entries {
-		next.created = min(next.created, e.seen)
+	} else if read.New() > 0 {
+		next.created = min(now, read.oldest)
 	}
 	return next
 }
 
-// add returns the account after a whole read, and whether it differs.
+// add returns the account after a complete read, and whether it differs.
 func (a account) add(read *Read, lateArrival time.Duration) (account, bool) {
-	var fresh []identity
 	next := a
-	for id, e := range read.entries {
-		if a.knows(id, e.seen) {
+	var fresh []freshRow
+	for _, row := range read.rows {
+		if seen := row.seen; seen <= a.horizon || a.marked(row.id, seen) {
 			continue
 		}
-		next.count[e.result]++
-		next.newest[e.result] = max(next.newest[e.result], e.seen)
-		next.watermark = max(next.watermark, e.seen)
-		fresh = append(fresh, id)
+		next.count[row.result]++
+		next.newest[row.result] = max(next.newest[row.result], row.seen)
+		next.watermark = max(next.watermark, row.seen)
+		fresh = append(fresh, row)
 	}
-	if read.deep && next.watermark != 0 {
-		// Only a read that went to the line may move it: one that stopped before
-		// has not seen the rows that came late since.
-		next.line = max(a.line, next.watermark-instant(lateArrival))
+	for result, n := range read.old {
+		next.count[result] += n
+		next.newest[result] = max(next.newest[result], read.newest[result])
 	}
-	if len(fresh) == 0 && next.line == a.line {
+	if read.order == noOrder || read.full && read.order != orderUnclear {
+		next.order = read.order
+	}
+	if read.full && next.watermark != 0 {
+		next.horizon = max(a.horizon, min(next.watermark, read.clock)-instant(lateArrival))
+	}
+	if next.count == a.count && next.order == a.order && !a.outdates(next.horizon) {
 		return a, false
 	}
-	// All ages are told from the new watermark, and marks behind the new line
-	// are done with.
-	now, oldest := next.watermark.milliseconds(), int64(next.line)/int64(time.Millisecond)
-	next.marks = make([]mark, 0, len(a.marks)+len(fresh))
+	next.fingerprints = a.fingerprintsAnd(fresh, next.watermark, next.horizon)
+	return next, true
+}
+
+// outdates says whether a horizon leaves any fingerprint behind.
+func (a *account) outdates(horizon instant) bool {
+	n := len(a.fingerprints)
+	return n > 0 && a.seenOf(a.fingerprints[n-1]) < int64(horizon)/int64(time.Millisecond)
+}
+
+// fingerprintsAnd are those of an account and of fresh rows, without those behind
+// the horizon. All ages are told from the new watermark.
+func (a *account) fingerprintsAnd(fresh []freshRow, watermark, horizon instant) []fingerprint {
+	now, oldest := watermark.milliseconds(), int64(horizon)/int64(time.Millisecond)
+	all := make([]fingerprint, 0, len(a.fingerprints)+len(fresh))
 	keep := func(id [6]byte, seen int64) {
 		if seen >= oldest {
-			next.marks = append(next.marks, markOf(now, id, seen))
+			all = append(all, fingerprintOf(now, id, seen))
 		}
 	}
-	for _, m := range a.marks {
-		keep(m.id, a.seenOf(m))
+	for _, f := range a.fingerprints {
+		keep(f.id, a.seenOf(f))
 	}
-	for _, id := range fresh {
-		keep([6]byte(id[:6]), read.entries[id].seen.milliseconds())
+	for _, row := range fresh {
+		keep(row.id, row.seen.milliseconds())
 	}
-	slices.SortFunc(next.marks, compareMarks)
-	return next, true
+	slices.SortFunc(all, compareFingerprints)
+	return slices.Clip(all)
 }

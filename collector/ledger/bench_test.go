@@ -82,8 +82,11 @@ func (m *made) Page(_ context.Context, number, size int) (Page, error) {
 	page := Page{Size: size, Total: m.rows, Clock: epoch().Add(10_000 * time.Hour)}
 	for i := number * size; i < min((number+1)*size, m.rows); i++ {
 		at := i
-		if m.order == newestFirst {
+		switch m.order {
+		case newestFirst:
 			at = m.rows - 1 - i
+		case noOrder:
+			at = i * 7919 % m.rows
 		}
 		page.Rows = append(page.Rows, m.row(at))
 	}

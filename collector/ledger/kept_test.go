@@ -40,7 +40,11 @@ func (r *restarting) scrape(listed []string, rows ...Row) {
 	r.t.Helper()
 	r.Listed(listed)
 	if slices.Contains(listed, "s") {
-		r.Apply("s", read(rows...))
+		read, err := r.Plan("s").Read(r.t.Context(), onePage{rows, epoch().Add(24 * time.Hour)}, len(rows)+1)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.Apply("s", read)
 	}
 	r.Commit()
 	r.restart()
@@ -102,9 +106,6 @@ func TestDroppedIsDropped(t *testing.T) {
 	if totals, known := l.Totals("s"); known {
 		t.Errorf("the subject is still there, with %+v", totals)
 	}
-	if len(l.progress) > 0 {
-		t.Errorf("the ledger still remembers how %d histories were read", len(l.progress))
-	}
 }
 
 // What NCP lists and whose history was never read is none of the ledger's.
@@ -117,8 +118,8 @@ func TestListedButNeverRead(t *testing.T) {
 	}
 }
 
-// Rows whose marks are gone are not counted again when late-arrival is made
-// longer, and rows that have marks not when it is made shorter.
+// Rows whose fingerprints are gone are not counted again when late-arrival is made
+// longer, and rows that have fingerprints not when it is made shorter.
 func TestLateArrivalChanges(t *testing.T) {
 	r := newRestarting(t)
 	late := time.Hour
@@ -146,35 +147,35 @@ func TestLateArrivalChanges(t *testing.T) {
 	r.restart()
 	scrape("shorter")
 	scrape("shorter, and a row more", row(5*time.Hour+time.Minute, "y", Success))
-	if n := len(r.shown.accounts["s"].marks); n > 700 {
-		t.Errorf("%d marks are kept, want those of 10 minutes", n)
+	if n := len(r.shown.accounts["s"].fingerprints); n > 700 {
+		t.Errorf("%d fingerprints are kept, want those of 10 minutes", n)
 	}
 	late = 5 * time.Hour
 	r.restart()
 	scrape("longer again")
 }
 
-// Ages of marks that outgrow what is kept of them make no row come twice, and
-// keep no mark for ever.
-func TestMarksOlderThanTheirAgeCanTell(t *testing.T) {
+// Ages of fingerprints that outgrow what is kept of them make no row come twice, and
+// keep no fingerprint for ever.
+func TestFingerprintsOlderThanTheirAgeCanTell(t *testing.T) {
 	long := time.Duration(math.MaxUint32)*time.Millisecond + time.Minute
 	first, second := row(0, "a", Success), row(long, "b", Success)
-	later := func(deep bool) *Read {
-		r := &Read{deep: deep}
-		r.add(Page{Rows: []Row{first, second}, Clock: second.SeenTime}, &account{})
+	later := func(full bool) *Read {
+		r := readAt(second.SeenTime, first, second)
+		r.full = full
 		return r
 	}
 	a, _ := account{}.add(read(first), time.Hour)
-	a, _ = a.add(later(false), time.Hour) // the line stays, and with it the mark
-	if a.count[Success] != 2 || len(a.marks) != 2 {
-		t.Fatalf("%d are counted and %d marks kept, want 2", a.count[Success], len(a.marks))
+	a, _ = a.add(later(false), time.Hour) // the horizon stays, and with it the fingerprint
+	if a.count[Success] != 2 || len(a.fingerprints) != 2 {
+		t.Fatalf("%d are counted and %d fingerprints kept, want 2", a.count[Success], len(a.fingerprints))
 	}
 	a, _ = a.add(later(true), time.Hour)
 	if a.count[Success] != 2 {
 		t.Errorf("%d are counted, want 2", a.count[Success])
 	}
-	if len(a.marks) != 1 {
-		t.Errorf("%d marks are kept, want the one of the last hour", len(a.marks))
+	if len(a.fingerprints) != 1 {
+		t.Errorf("%d fingerprints are kept, want the one of the last hour", len(a.fingerprints))
 	}
 }
 

@@ -60,6 +60,8 @@ type Ledger struct {
 	changed  bool   // applied differs from shown
 	unsaved  bool   // the last write failed
 	progress map[string]progress
+	started  instant
+	server   *Server
 
 	commit sync.Mutex // one Commit at a time
 }
@@ -75,12 +77,6 @@ type state struct {
 // and statuses, which nobody changes: another one takes their place.
 func (s *state) clone() *state {
 	return &state{since: s.since, accounts: maps.Clone(s.accounts), statuses: s.statuses}
-}
-
-// progress is what is known of a history since the start of the process.
-type progress struct {
-	total  int       // its length as of the last read
-	deepAt time.Time // when it was last read to the line
 }
 
 // store keeps a ledger.
@@ -110,7 +106,10 @@ func Open(ctx context.Context, path string, options Options) (*Ledger, error) {
 
 // with returns a ledger that goes on from a state.
 func with(kept store, s *state, options Options) *Ledger {
-	return &Ledger{options: options, store: kept, applied: s.clone(), shown: s, progress: make(map[string]progress)}
+	return &Ledger{
+		options: options, store: kept, applied: s.clone(), shown: s,
+		progress: make(map[string]progress), started: instantOf(options.Now()), server: &Server{},
+	}
 }
 
 // Close gives the file free. What was applied and not committed is lost, to be
@@ -131,15 +130,10 @@ func (l *Ledger) Close() error {
 func (l *Ledger) Plan(subjectID string) Plan {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p, readBefore := l.progress[subjectID]
-	if !readBefore {
-		p.total = -1
-	}
-	plan := Plan{total: p.total, deep: l.options.Now().Sub(p.deepAt) >= l.options.LateArrival/4}
 	if a := l.applied.accounts[subjectID]; a != nil {
-		plan.account, plan.known = *a, true
+		return l.plan(subjectID, *a, true)
 	}
-	return plan
+	return l.plan(subjectID, account{}, false)
 }
 
 // Apply counts the rows of a whole read of a subject's history that were not
@@ -147,19 +141,18 @@ func (l *Ledger) Plan(subjectID string) Plan {
 func (l *Ledger) Apply(subjectID string, read *Read) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := l.progress[subjectID]
-	p.total = read.Entries
-	if read.deep {
-		p.deepAt = l.options.Now()
-	}
-	l.progress[subjectID] = p
-
+	now := l.options.Now()
+	l.progress[subjectID] = l.progress[subjectID].after(read, now)
 	before := l.applied.accounts[subjectID]
 	if before == nil {
 		l.set(subjectID, openAccount(read, l.options))
 		return
 	}
-	if next, changed := before.add(read, l.options.LateArrival); changed {
+	next, changed := before.add(read, l.options.LateArrival)
+	if read.full && l.wholeDue(subjectID, before, instantOf(now)) {
+		next.wholeAt, changed = instantOf(now), true
+	}
+	if changed {
 		l.set(subjectID, next)
 	}
 }
@@ -183,15 +176,15 @@ func (l *Ledger) Listed(subjectIDs []string) {
 		next := *a
 		switch {
 		case listed[id]:
-			next.gone = 0
-		case a.gone == 0:
-			next.gone = now
-		case now-a.gone >= instant(forgetAfter):
+			next.missingSince = 0
+		case a.missingSince == 0:
+			next.missingSince = now
+		case now-a.missingSince >= instant(forgetAfter):
 			delete(l.applied.accounts, id)
 			delete(l.progress, id)
 			l.changed = true
 		}
-		if next.gone != a.gone {
+		if next.missingSince != a.missingSince {
 			l.set(id, next)
 		}
 	}
@@ -267,7 +260,7 @@ func (l *Ledger) Subjects() []string {
 	defer l.mu.Unlock()
 	var ids []string
 	for id, a := range l.shown.accounts {
-		if a.gone == 0 {
+		if a.missingSince == 0 {
 			ids = append(ids, id)
 		}
 	}

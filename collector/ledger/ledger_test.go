@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -19,11 +20,31 @@ func row(at time.Duration, serial string, result Result) Row {
 	return Row{Issuer: "CN=Root", SerialNumber: serial, Result: result, SeenTime: epoch().Add(at)}
 }
 
-func read(rows ...Row) *Read {
-	r := &Read{deep: true}
-	r.add(Page{Rows: rows, Clock: epoch().Add(24 * time.Hour)}, &account{})
+// onePage is a history that fits into a page, as it is at a time.
+type onePage struct {
+	rows []Row
+	at   time.Time
+}
+
+func (p onePage) Page(_ context.Context, number, _ int) (Page, error) {
+	page := Page{Total: len(p.rows), Clock: p.at}
+	if number == 0 {
+		page.Rows = p.rows
+	}
+	return page, nil
+}
+
+// readAt is the first read of a history, as it is at a time.
+func readAt(at time.Time, rows ...Row) *Read {
+	plan := Plan{whole: true, lateArrival: time.Hour, server: &Server{}}
+	r, err := plan.Read(context.Background(), onePage{rows, at}, len(rows)+1)
+	if err != nil {
+		panic(err) // a page that is there cannot fail
+	}
 	return r
 }
+
+func read(rows ...Row) *Read { return readAt(epoch().Add(24*time.Hour), rows...) }
 
 func newLedger(skip bool) *Ledger {
 	return New(Options{LateArrival: time.Hour, SkipInitialHistory: skip, Now: func() time.Time { return epoch().Add(48 * time.Hour) }})
@@ -55,7 +76,7 @@ func TestApply(t *testing.T) {
 		{"old rows dropped", []*Read{read(row(1, "a", Success), row(2*h, "a", Success)), read(row(3*h, "a", Success))}, [...]uint64{3, 0, 0}},
 		{"all rows dropped", []*Read{read(row(1, "a", Success)), read()}, [...]uint64{1, 0, 0}},
 		{"late, inside the window", []*Read{read(row(5*h, "a", Success)), read(row(4*h+1, "a", Success), row(5*h, "a", Success))}, [...]uint64{2, 0, 0}},
-		{"late, on the line", []*Read{read(row(5*h, "a", Success)), read(row(4*h, "a", Success), row(5*h, "a", Success))}, [...]uint64{1, 0, 0}},
+		{"late, on the horizon", []*Read{read(row(5*h, "a", Success)), read(row(4*h, "a", Success), row(5*h, "a", Success))}, [...]uint64{1, 0, 0}},
 		{"late, and then again", []*Read{read(row(5*h, "a", Success)), read(row(4*h+1, "a", Success)), read(row(4*h+1, "a", Success))}, [...]uint64{2, 0, 0}},
 		{"a row hidden for one read", []*Read{read(row(1, "a", Success), row(2, "b", Success)), read(row(2, "b", Success)), read(row(1, "a", Success), row(2, "b", Success))}, [...]uint64{2, 0, 0}},
 		{"an empty history that fills", []*Read{read(), read(row(1, "a", Failure))}, [...]uint64{0, 1, 0}},
@@ -77,12 +98,11 @@ func TestApply(t *testing.T) {
 
 func TestRowsThatCannotBeCounted(t *testing.T) {
 	clock := epoch()
-	r := &Read{}
-	r.add(Page{Rows: []Row{
-		{SerialNumber: "no time"},
+	r := readAt(clock,
+		Row{SerialNumber: "no time"},
 		row(5*time.Minute, "just inside", Success),
 		row(5*time.Minute+1, "ahead", Success),
-	}, Clock: clock}, &account{})
+	)
 	if diff := cmp.Diff(Uncounted{NoTime: 1, FutureTime: 1}, r.Uncounted); diff != "" {
 		t.Errorf("uncounted (-want +got):\n%s", diff)
 	}
@@ -93,11 +113,7 @@ func TestRowsThatCannotBeCounted(t *testing.T) {
 		t.Errorf("counted %d rows, want 1", got[Success])
 	}
 	// Time passes: the row is no longer ahead, and counts.
-	later := &Read{}
-	later.add(Page{
-		Rows:  []Row{row(5*time.Minute, "just inside", Success), row(5*time.Minute+1, "ahead", Success)},
-		Clock: clock.Add(time.Hour),
-	}, &account{})
+	later := readAt(clock.Add(time.Hour), row(5*time.Minute, "just inside", Success), row(5*time.Minute+1, "ahead", Success))
 	l.Apply("s", later)
 	l.Commit()
 	if got := counts(t, l); got[Success] != 2 {
@@ -208,8 +224,8 @@ func TestAccountIsBounded(t *testing.T) {
 	for minute := range 600 {
 		a, _ = a.add(read(row(time.Duration(minute)*time.Minute, "a", Success)), time.Hour)
 	}
-	if len(a.marks) != 61 { // and the one on the line, as times are rounded
-		t.Errorf("the account keeps %d rows, want the 61 of the last hour", len(a.marks))
+	if len(a.fingerprints) != 61 { // and the one on the horizon, as times are rounded
+		t.Errorf("the account keeps %d rows, want the 61 of the last hour", len(a.fingerprints))
 	}
 }
 
@@ -217,7 +233,7 @@ func TestAccountIsBounded(t *testing.T) {
 func TestCountLeavesTheAccount(t *testing.T) {
 	a, _ := account{}.add(read(row(1, "a", Success)), time.Hour)
 	_, _ = a.add(read(row(5*time.Hour, "b", Success)), time.Hour)
-	if len(a.marks) != 1 || a.count[Success] != 1 {
+	if len(a.fingerprints) != 1 || a.count[Success] != 1 {
 		t.Errorf("the account changed: %+v", a)
 	}
 }
@@ -254,11 +270,7 @@ func TestCountedOnce(t *testing.T) {
 			}
 
 			before, _ := l.Totals("s")
-			r := &Read{deep: true}
-			for page := range slices.Chunk(seen, 3) {
-				r.add(Page{Rows: page, Clock: epoch().Add(10000 * time.Hour)}, &account{})
-			}
-			l.Apply("s", r)
+			l.Apply("s", readAt(epoch().Add(10000*time.Hour), seen...))
 			l.Commit()
 
 			var want [NumResults]uint64

@@ -11,39 +11,28 @@ const (
 	noOrder
 )
 
-// sequence finds the order of rows from the rows themselves: those of
-// consecutive pages, appended behind or put before what is there.
-type sequence struct {
-	found       order
-	first, last instant
-	any         bool
+// orderNames are the orders in the file of the ledger.
+var orderNames = [...]string{ //nolint:gochecknoglobals // a constant in all but syntax
+	orderUnclear: "",
+	newestFirst:  "newest_first",
+	oldestFirst:  "oldest_first",
+	noOrder:      "none",
 }
 
-// then appends rows behind those before.
-func (s *sequence) then(rows []seenRow) {
-	for _, r := range rows {
-		if !s.any {
-			s.first, s.last, s.any = r.seen, r.seen, true
-			continue
-		}
-		s.found = s.found.and(stepOrder(s.last, r.seen))
-		s.last = r.seen
-	}
-}
+// sorted says whether rows of this order may be trusted to be where their times
+// belong.
+func (o order) sorted() bool { return o == newestFirst || o == oldestFirst }
 
-// before puts rows before those that are there.
-func (s *sequence) before(rows []seenRow) {
-	var ahead sequence
-	ahead.then(rows)
-	if !ahead.any {
-		return
+// merge is the order of a whole of two parts.
+func (o order) merge(other order) order {
+	switch {
+	case o == orderUnclear:
+		return other
+	case other == orderUnclear || o == other:
+		return o
+	default:
+		return noOrder
 	}
-	if !s.any {
-		*s = ahead
-		return
-	}
-	s.found = s.found.and(ahead.found).and(stepOrder(ahead.last, s.first))
-	s.first = ahead.first
 }
 
 func stepOrder(from, to instant) order {
@@ -57,14 +46,64 @@ func stepOrder(from, to instant) order {
 	}
 }
 
-// and is the order of a whole of two parts.
-func (o order) and(other order) order {
-	switch {
-	case o == orderUnclear:
-		return other
-	case other == orderUnclear || o == other:
-		return o
-	default:
-		return noOrder
+// sequence finds the order of rows from the rows themselves: those of
+// consecutive pages, appended or prepended to what is there.
+type sequence struct {
+	found       order
+	first, last instant
+	any         bool
+}
+
+// append adds the rows of the next page. Rows that came before say nothing
+// against the order, nor do those among them: they are there again because
+// others arrived ahead of them. Nor do these, if it is newest first.
+func (s *sequence) append(rows []seenRow) {
+	page := sequenceOf(rows)
+	s.found = s.found.merge(page.found)
+	arrived := func(r seenRow) bool { return s.any && s.found == newestFirst && r.seen > s.first }
+	behind := len(rows)
+	for behind > 0 && !rows[behind-1].again && !arrived(rows[behind-1]) {
+		behind--
 	}
+	if behind == len(rows) { // nothing is behind those that came before
+		return
+	}
+	if s.any {
+		s.found = s.found.merge(stepOrder(s.last, rows[behind].seen))
+	} else {
+		s.first, s.any = page.first, true
+	}
+	s.last = page.last
+}
+
+// prepend adds the rows of the page before. Rows that came before say nothing.
+func (s *sequence) prepend(rows []seenRow) {
+	page := sequenceOf(rows)
+	s.found = s.found.merge(page.found)
+	ahead := 0
+	for ahead < len(rows) && !rows[ahead].again {
+		ahead++
+	}
+	if ahead == 0 {
+		return
+	}
+	if s.any {
+		s.found = s.found.merge(stepOrder(rows[ahead-1].seen, s.first))
+	} else {
+		s.last, s.any = page.last, true
+	}
+	s.first = page.first
+}
+
+func sequenceOf(rows []seenRow) sequence {
+	var s sequence
+	for _, r := range rows {
+		if s.any {
+			s.found = s.found.merge(stepOrder(s.last, r.seen))
+		} else {
+			s.first, s.any = r.seen, true
+		}
+		s.last = r.seen
+	}
+	return s
 }

@@ -30,7 +30,7 @@ func commits(t *testing.T, n int) []commit {
 	random := rand.New(rand.NewPCG(5, 6)) //nolint:gosec // the same in each run
 	all := make([]commit, n)
 	for i := range all {
-		all[i].before, all[i].beforePrint = mustRead(t, path), fingerprint(l)
+		all[i].before, all[i].beforePrint = mustRead(t, path), printOf(l)
 		c.now = c.now.Add(36 * time.Hour)
 		var listed []string
 		for s := range 3 + i {
@@ -42,7 +42,7 @@ func commits(t *testing.T, n int) []commit {
 		l.Listed(listed)
 		l.ApplyStatuses("24h", map[string]string{"1": strconv.Itoa(i)})
 		l.Commit()
-		all[i].after, all[i].afterPrint = mustRead(t, path), fingerprint(l)
+		all[i].after, all[i].afterPrint = mustRead(t, path), printOf(l)
 		if !l.Persistent() || all[i].beforePrint == all[i].afterPrint {
 			t.Fatal("nothing was written")
 		}
@@ -65,7 +65,7 @@ func TestPowerCut(t *testing.T) {
 			t.Fatalf("commit %d, %s: it is refused: %v", commit, step, err)
 		}
 		defer mustClose(t, l)
-		if fingerprint(l) != want {
+		if printOf(l) != want {
 			t.Fatalf("commit %d, %s: the contents are of the wrong side of the commit", commit, step)
 		}
 		if _, err := os.Stat(remains); !errors.Is(err, fs.ErrNotExist) {
@@ -190,7 +190,7 @@ func testWritesThatFail(t *testing.T, late bool) {
 	if got := l.StatusChanges("normal"); got != 1 {
 		t.Errorf("%d changes, want 1", got)
 	}
-	after := fingerprint(l)
+	after := printOf(l)
 	writes := f.writes
 	l.Commit()
 	if f.writes != writes {
@@ -199,7 +199,7 @@ func testWritesThatFail(t *testing.T, late bool) {
 	mustClose(t, l)
 	again := mustOpen(t, path, options)
 	defer mustClose(t, again)
-	if fingerprint(again) != after {
+	if printOf(again) != after {
 		t.Error("what was counted while the disk could not be written is not all on it")
 	}
 	if _, known := again.Totals("leaver"); known {

@@ -1,6 +1,9 @@
 package ledger
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // maxAhead is how far a row's time may lie ahead of NCP's own clock.
 const maxAhead = 5 * time.Minute
@@ -11,61 +14,109 @@ type Uncounted struct {
 	FutureTime int // seenTime is more than 5 minutes ahead of NCP's clock
 }
 
-// Read is the outcome of a whole read of a history: every row that was not
+// Read is the outcome of a complete read of a history: every row that was not
 // counted before is in it.
 type Read struct {
 	Uncounted Uncounted
 	// Entries is the number of rows that NCP holds.
 	Entries int
 
-	entries map[identity]entry
-	fresh   int  // entries that the ledger does not know
-	deep    bool // it went to the line, or to the end
+	rows []freshRow
+	// old are the rows that are too old for a fingerprint, by result: only their
+	// number matters, so that a long history takes little memory.
+	old       [NumResults]uint64
+	newest    [NumResults]instant // of all that are new
+	oldest    instant             // of all that are new; 0 if there are none
+	latest    instant             // the newest row that came, counted before or not
+	pruned    int                 // rows that were left when it was last looked for old ones
+	clock     instant             // NCP's, when the read began
+	seenAt    instant             // NCP's, at the last look at the newest rows
+	order     order               // of all rows that came
+	full      bool                // it went through the whole history
+	forLate   bool                // it went back as far as rows may come late
+	calls     int
+	total     int // that the newest end of the history told; negative if unknown
+	distinct  int
+	recordSum uint64 // of the identities of all rows that came
 }
 
 // New is how many rows were found that were not counted before.
-func (r *Read) New() int { return r.fresh }
-
-type entry struct {
-	seen   instant
-	result Result
-	marked bool // by the ledger
+func (r *Read) New() int {
+	n := len(r.rows)
+	for _, old := range r.old {
+		n += int(old) //nolint:gosec // rows in memory
+	}
+	return n
 }
 
-// add takes the rows of one page of a's history, and returns those that can be counted in
-// their order on the page. A row may come more than once, as when rows shift
-// from one page to the next.
-func (r *Read) add(page Page, a *account) []seenRow {
-	if r.entries == nil {
-		r.entries = make(map[identity]entry, len(page.Rows))
+// freshRow is a row that was not counted before.
+type freshRow struct {
+	seen   instant
+	id     [6]byte
+	result uint8
+}
+
+// minRows is the number of rows below which none is thrown away.
+const minRows = 4096
+
+// addFresh takes a row that was not counted before.
+func (r *Read) addFresh(s seenRow, lateArrival time.Duration) {
+	r.rows = append(r.rows, freshRow{seen: s.seen, id: [6]byte(s.id[:6]), result: uint8(s.result)}) //nolint:gosec // one of three
+	if r.oldest == 0 || s.seen < r.oldest {
+		r.oldest = s.seen
 	}
-	rows := make([]seenRow, 0, len(page.Rows))
-	for _, row := range page.Rows {
-		switch {
-		case row.SeenTime.IsZero():
-			r.Uncounted.NoTime++
-		case row.SeenTime.After(page.Clock.Add(maxAhead)):
-			r.Uncounted.FutureTime++
-		default:
-			s := seenRow{id: row.identity(), seen: instantOf(row.SeenTime)}
-			e, repeated := r.entries[s.id]
-			if !repeated {
-				e = entry{seen: s.seen, result: row.Result, marked: a.marked(s.id, s.seen)}
-				r.entries[s.id] = e
-			}
-			s.known = e.marked || s.seen <= a.line
-			if !repeated && !s.known {
-				r.fresh++
-			}
-			rows = append(rows, s)
+	if len(r.rows) < max(minRows, 2*r.pruned) {
+		return
+	}
+	horizon := r.horizon(lateArrival)
+	r.rows = slices.DeleteFunc(r.rows, func(f freshRow) bool {
+		if f.seen >= horizon-instant(time.Millisecond) { // fingerprints are in milliseconds
+			return false
 		}
-	}
-	return rows
+		r.old[f.result]++
+		r.newest[f.result] = max(r.newest[f.result], f.seen)
+		return true
+	})
+	r.pruned = len(r.rows)
+}
+
+// horizon is the time up to which no row of this history may still arrive, if it
+// is read whole. A row from the future must not move it past the next ones, so
+// it is told from NCP's clock.
+func (r *Read) horizon(lateArrival time.Duration) instant {
+	return min(r.latest, r.clock) - instant(lateArrival)
 }
 
 // seenRow is a row that can be counted.
 type seenRow struct {
-	id    identity
-	seen  instant
-	known bool // to the ledger
+	id     identity
+	seen   instant
+	result Result
+	known  bool // to the ledger
+	again  bool // it came before in this pass, on another page
+}
+
+// pageRead is a page with its rows that can be counted, in their order, and the
+// number of the others.
+type pageRead struct {
+	Page
+	seen      []seenRow
+	uncounted Uncounted
+}
+
+func emptyPage(total int) pageRead { return pageRead{Page: Page{Total: total}} }
+
+func countable(page Page) pageRead {
+	p := pageRead{Page: page, seen: make([]seenRow, 0, len(page.Rows))}
+	for _, row := range page.Rows {
+		switch {
+		case row.SeenTime.IsZero():
+			p.uncounted.NoTime++
+		case row.SeenTime.After(page.Clock.Add(maxAhead)):
+			p.uncounted.FutureTime++
+		default:
+			p.seen = append(p.seen, seenRow{id: row.identity(), seen: instantOf(row.SeenTime), result: row.Result})
+		}
+	}
+	return p
 }

@@ -1,5 +1,36 @@
 package ledger
 
+// How a history is read, and why no row is missed.
+//
+//  1. A page is one moment of the history. Between two pages rows arrive and are
+//     dropped, which moves all rows behind them.
+//  2. Newest first, rows arrive at the front and are dropped at the end: no row
+//     moves to an earlier page. So a read forward meets every row that was there
+//     when it began, and some of them twice.
+//  3. Oldest first, rows arrive at the end and are dropped at the front: no row
+//     moves to a later page. So a read backward, from a page with nothing behind
+//     it, meets them all as well. A late row that pushes others is seen as the
+//     history grows: the later page is read again.
+//  4. A row that comes twice is a row that was pushed, or one that changed places
+//     with another of the same time, which then did not come at all. If no more
+//     rows arrived (were dropped) than came twice, the read is not complete.
+//  5. Without an order, a row that came and was dropped while the pass went on may
+//     have pulled another past it. So the pass was complete if the next one, whose
+//     pages have other edges, meets all of its rows again, and no other but new ones.
+//  6. If rows change places from page to page, a pass is complete if as many
+//     different rows came, in all passes, as the history has places.
+//  7. What is not complete after maxPasses is an error, and changes nothing.
+//  8. A read may end early, at a row that is known, only if a read of the whole
+//     history found all of it in order, and nothing spoke against that since.
+//     It goes on if the total grew by more rows than it found, or if rows of the
+//     ledger did not come that should have.
+//  9. Only a read of the whole history moves the horizon, behind which rows are
+//     taken for counted: what an early end missed is found by the next whole read.
+// 10. The end is an empty page, a refused page behind full ones, a page repeated
+//     for ever, or a short page, once it is known how long a full one is. Totals
+//     and sizes that the server tells are hints: they save calls where they were
+//     right before.
+
 import (
 	"context"
 	"errors"
@@ -11,284 +42,369 @@ import (
 // Pages gives the pages of one subject's history.
 type Pages interface {
 	// Page returns a page, counted from 0, of size rows as they are at this
-	// moment.
+	// moment. Its error is ErrPastEnd if the server refuses the page as one that
+	// is not there; that of page 0 never is.
 	Page(ctx context.Context, number, size int) (Page, error)
 }
 
 // Page is one page of a history.
 type Page struct {
 	Rows []Row
-	// Size is the number of rows of a whole page as the server makes them.
+	// Size is the number of rows of a whole page, as the server tells; 0 if it
+	// does not.
 	Size int
-	// Total is the number of rows of the whole history; negative if unknown.
+	// Total is the number of rows of the whole history, as the server tells;
+	// negative if it does not.
 	Total int
 	// Clock is NCP's clock when it gave the page.
 	Clock time.Time
 }
 
-// Why a read is not whole.
+// Errors of pages and reads.
 var (
-	// ErrMoved is a history that moved while it was read, or whose total is
-	// wrong: rows may have been missed.
-	ErrMoved = errors.New("the history moved while it was read, or its total is wrong")
-	// ErrEndless is a history that goes on well past its own total.
+	// ErrPastEnd is a page that the server refuses as it is behind the last.
+	ErrPastEnd = errors.New("the page is behind the last one")
+	// ErrMoved is a history that moved while it was read, so that rows may have
+	// been missed.
+	ErrMoved = errors.New("the history moved while it was read: it is read again at the next scrape")
+	// ErrEndless is a history that does not end.
 	ErrEndless = errors.New("the history does not end")
 )
 
-// errNoOrder ends a try that took a history for one in order.
+// errNoOrder ends a pass that took a history for one in order.
 var errNoOrder = errors.New("the rows have no order after all")
 
-// Plan is how far the next read of a subject's history has to go.
+const (
+	// maxPasses is how often a history is gone through until it is complete.
+	maxPasses = 12
+	// minAgreeing is how many passes in a row have to find what the one before found
+	// if rows came twice for which nothing that arrived accounts: chance may hide the
+	// same row some times.
+	minAgreeing = 4
+	// maxPages and maxRows are what no history has.
+	maxPages = 100_000
+	maxRows  = 4_000_000
+	// maxOldPages is how many pages in a row may bring nothing new; after
+	// manyOldPages it is time to ask whether there is an end.
+	maxOldPages  = 100
+	manyOldPages = 8
+)
+
+// Plan is how the next read of a subject's history has to go.
 type Plan struct {
-	account account
-	known   bool // the history was read whole before
-	total   int  // as of the last read; negative if unknown
-	deep    bool // read on to the line
+	// OnPage is called after each page with the rows that came so far and the
+	// rows that there are, as far as the server tells (negative if it does not).
+	// May be nil.
+	OnPage func(rows, total int)
+
+	account     account
+	known       bool // the history was read whole before
+	whole       bool // read all of it
+	forLate     bool // read back as far as rows may come late
+	back        instant
+	last        progress
+	lateArrival time.Duration
+	server      *Server
 }
 
-// maxTries is how often a history is read until it holds still.
-const maxTries = 3
-
-// Read reads a history as far as the plan needs: to the end the first time, or
-// if its rows have no order; else until all that follows is known. It asks for
-// pages of size rows, or of what the first page says. Its error is that of a
-// page, ErrMoved or ErrEndless.
+// Read reads a history as far as the plan needs. It asks for pages of size rows,
+// or of what the first page says. Its error is that of a page, ErrMoved or
+// ErrEndless.
 func (p Plan) Read(ctx context.Context, pages Pages, size int) (*Read, error) {
-	var before *reader
-	var unordered sequence
-	for try := 1; ; try++ {
-		r := &reader{plan: p, pages: pages, read: &Read{}, sequence: unordered}
-		err := r.once(ctx, size)
-		if errors.Is(err, errNoOrder) {
-			unordered.found = noOrder
+	r := &reader{plan: p, pages: pages, size: max(1, size)}
+	if !p.whole {
+		r.order = p.account.order
+	}
+	moved := fmt.Errorf("%d passes over it do not agree: %w", maxPasses, ErrMoved)
+	for n := range maxPasses {
+		err := r.pass(ctx, n)
+		switch {
+		case errors.Is(err, errNoOrder):
+			r.order, r.agreeing = noOrder, 0
 			continue
+		case errors.Is(err, ErrMoved):
+			moved, r.agreeing = err, 0
+			continue
+		case err != nil:
+			return nil, err
 		}
-		if err == nil && r.suspect && !r.agrees(before) {
-			err = fmt.Errorf("rows are there twice: %w", ErrMoved)
-			before = r
+		complete, err := r.complete(ctx, n)
+		if err != nil {
+			return nil, err
 		}
-		if err == nil || try >= maxTries || !errors.Is(err, ErrMoved) {
-			return r.read, err
+		if complete {
+			return r.result(), nil
 		}
 	}
+	return nil, moved
 }
 
-// reader is one try at reading a history.
+// reader reads a history once.
 type reader struct {
 	plan  Plan
 	pages Pages
-	read  *Read
+	size  int // of pages, in the first pass
+	read  Read
+	set   rowSet
+	came  []instant // rows that the ledger marked
+	order order     // of all that came
+	// agreeing is the number of passes that found the same as the one before.
+	agreeing  int
+	recordSum uint64
 
-	size, total int // of the first page
-	raw         int // rows that came, repeated ones too
-	sequence    sequence
-	// suspect is set if rows came twice in a history that has no order and did
-	// not grow, which may hide that others did not come at all.
-	suspect bool
+	walk      walk
+	lastPlace int     // places of the pass before
+	lastLen   int     // rows of the passes before
+	lastBegin instant // of the pass before
 }
 
-// agrees says whether another try saw the same rows: then those that came
-// twice are in the history twice.
-func (r *reader) agrees(other *reader) bool {
-	if other == nil || len(r.read.entries) != len(other.read.entries) || r.raw != other.raw {
-		return false
-	}
-	for id := range r.read.entries {
-		if _, ok := other.read.entries[id]; !ok {
-			return false
-		}
-	}
-	return true
+// walk is one pass over the history.
+type walk struct {
+	size     int
+	begin    instant // NCP's clock
+	seq      sequence
+	first    []seenRow // the rows of its first page
+	latest   instant   // the newest of them
+	stride   int       // rows of its first page
+	rows     int       // that came, those that cannot be counted too
+	places   int       // rows that can be counted, without those that are twice on a page
+	pages    int       // with rows
+	twice    int       // rows that came on a page before
+	grown    int       // by how much the total grew
+	total    int       // of the page before
+	arrived  int       // rows that are new since the pass before
+	surprise int       // rows that the pass before should have met
+	full     bool
+	atOnce   bool // the history was there on one page, which is one moment
+	end      int  // rows of the history, if its end was seen
 }
 
-func (r *reader) once(ctx context.Context, size int) error {
-	first, err := r.pages.Page(ctx, 0, size)
+// edges are the sizes of pages of one pass after another, in sixteenths: the
+// edges of pages, where rows are missed, are elsewhere in each.
+var edges = [...]int{16, 15, 11, 13, 9, 14, 10, 12} //nolint:gochecknoglobals // a constant in all but syntax
+
+func (r *reader) pass(ctx context.Context, n int) error {
+	r.lastPlace, r.lastBegin, r.lastLen = r.walk.places, r.walk.begin, r.set.len
+	r.set.nextPass()
+	size := r.size
+	if full := r.plan.server.fullPage(size); n > 0 && full > 0 {
+		size = max(1, full*edges[n%len(edges)]/edges[0])
+	}
+	r.walk = walk{size: size, total: -1}
+	r.read.Uncounted = Uncounted{}
+	first, _, err := r.page(ctx, 0)
 	if err != nil {
 		return err
 	}
-	r.size, r.total = max(1, first.Size), first.Total
-	rows := r.take(first)
-	r.sequence.then(rows)
-	return r.forward(ctx, first, rows)
+	r.walk.begin, r.read.total = instantOf(first.Clock), first.Total
+	r.read.seenAt = r.walk.begin
+	if n == 0 {
+		r.read.clock = r.walk.begin
+	}
+	r.walk.first = slices.Clone(first.seen)
+	r.walk.stride = len(first.Rows)
+	if 0 < first.Size && first.Size < size && len(first.Rows) <= first.Size {
+		r.walk.size = first.Size // later pages are counted in it
+	}
+	return r.forward(ctx, first)
 }
 
-// take adds a page to what was read.
-func (r *reader) take(page Page) []seenRow {
-	rows := r.read.add(page, &r.plan.account)
-	r.raw += len(page.Rows)
-	r.read.Entries = page.Total
-	if page.Total < 0 {
-		r.read.Entries = r.raw
+// page asks for a page. ended is a page that is not there: it is empty, or it is
+// refused. If that cannot be, as far as the total is known, it is asked for once
+// more.
+func (r *reader) page(ctx context.Context, number int) (page pageRead, ended bool, err error) {
+	for try := 0; ; try++ {
+		r.read.calls++
+		answer, err := r.pages.Page(ctx, number, r.walk.size)
+		if err != nil && (number == 0 || !errors.Is(err, ErrPastEnd)) {
+			return pageRead{}, false, err
+		}
+		if err != nil {
+			page = emptyPage(-1)
+		} else {
+			page = countable(answer)
+		}
+		if len(page.Rows) > 0 {
+			r.plan.server.sawPage(len(page.Rows))
+			return page, false, nil
+		}
+		total := max(page.Total, r.walk.total)
+		if rows, _ := r.plan.server.rowsOf(total); try > 0 || err == nil && rows <= number*r.walk.stride {
+			return page, true, nil
+		}
+	}
+}
+
+// add adds a page to what was read, and returns the rows that can be counted in
+// their order on the page.
+func (r *reader) add(page pageRead) []seenRow {
+	a, w := &r.plan.account, &r.walk
+	rows := page.seen
+	r.read.Uncounted.NoTime += page.uncounted.NoTime
+	r.read.Uncounted.FutureTime += page.uncounted.FutureTime
+	for i := range rows {
+		passes, _ := r.set.in(rowKey(rows[i].id))
+		rows[i].again = passes&inThisPass != 0
+	}
+	for i := range rows {
+		s := &rows[i]
+		key := rowKey(s.id)
+		marked := a.marked([6]byte(s.id[:6]), s.seen)
+		s.known = marked || s.seen <= a.horizon
+		if passes, met := r.set.in(key); s.again {
+			w.twice++
+			w.places++
+		} else if !met || passes&inThisPass == 0 {
+			w.places++
+			r.meet(s, met, passes, marked)
+		}
+		r.set.add(key)
+	}
+	w.rows += len(page.Rows)
+	w.pages += min(1, len(page.Rows))
+	if w.total >= 0 && page.Total > w.total {
+		w.grown += page.Total - w.total
+	}
+	w.total = page.Total
+	if r.plan.OnPage != nil {
+		r.plan.OnPage(r.set.len, page.Total)
 	}
 	return rows
 }
 
-// forward reads on from the first page to later ones. That misses no row of a
-// history that only grows, as rows then move to later pages, nor one whose
-// rows come newest first, as it is the oldest that are dropped.
-func (r *reader) forward(ctx context.Context, page Page, rows []seenRow) error {
-	least := page.Total // the least total that was told
-	for number := 0; ; number++ {
-		ends := r.ends(page)
-		if r.sequence.found == oldestFirst && r.total >= 0 && (number > 0 || !ends) {
-			return r.backward(ctx)
-		}
-		if ends {
-			if r.raw < least {
-				return fmt.Errorf("it ended after %d of %d rows: %w", r.raw, least, ErrMoved)
-			}
-			r.read.deep = true
-			distinct := len(r.read.entries) + r.read.Uncounted.NoTime + r.read.Uncounted.FutureTime
-			r.suspect = number > 0 && r.sequence.found != newestFirst && distinct < r.raw && page.Total == r.total
-			return nil
-		}
-		if r.sequence.found == newestFirst && r.mayStop(rows, page.Total, r.sequence.last) {
-			return nil
-		}
-		next, err := r.pages.Page(ctx, number+1, r.size)
-		switch {
-		case err != nil:
-			return err
-		case repeats(page, next):
-			return fmt.Errorf("page %d has the rows of the page before: %w", number+1, ErrMoved)
-		case number+1 > pageLimit(r.total, r.size):
-			return fmt.Errorf("page %d of a history of %d rows: %w", number+1, r.total, ErrEndless)
-		case next.Total < page.Total && r.sequence.found != newestFirst:
-			return fmt.Errorf("its total fell from %d to %d: %w", page.Total, next.Total, ErrMoved)
-		}
-		page = next
-		least = min(least, page.Total)
-		rows = r.take(page)
-		r.sequence.then(rows)
-	}
-}
-
-// backward reads a history that comes oldest first from its last page back to
-// its first. That misses no row when old ones are dropped, as rows then move to
-// earlier pages, the first among them, which is why it is read again. When the
-// history grew between two pages, rows may have moved from the earlier to the
-// later one, which is then read again too.
-func (r *reader) backward(ctx context.Context) error {
-	var later sequence
-	total, last := r.total, (r.total-1)/r.size
-	first := r.read.Uncounted
-	for number := last; number >= 0; number-- {
-		page, err := r.pages.Page(ctx, number, r.size)
-		if err != nil {
-			return err
-		}
-		if len(page.Rows) == 0 || page.Total-total >= r.size {
-			return fmt.Errorf("page %d of %d rows has moved: %w", number, page.Total, ErrMoved)
-		}
-		if number == last && r.thorough() && len(page.Rows) >= r.size && page.Total == total {
-			// A full page may not be the last, if the total is wrong.
-			if err := r.behind(ctx, last+1); err != nil {
-				return err
-			}
-		}
-		if number == 0 { // they are in it again
-			r.read.Uncounted.NoTime -= first.NoTime
-			r.read.Uncounted.FutureTime -= first.FutureTime
-		}
-		rows := r.take(page)
-		later.before(rows)
-		if page.Total > total && number < last {
-			again, err := r.pages.Page(ctx, number+1, r.size)
-			if err != nil {
-				return err
-			}
-			if again.Total-page.Total >= r.size {
-				return fmt.Errorf("page %d of %d rows has moved: %w", number+1, again.Total, ErrMoved)
-			}
-			r.take(again)
-		}
-		total = page.Total
-		if later.found.and(oldestFirst) == noOrder {
-			return errNoOrder
-		}
-		if r.mayStop(rows, page.Total, later.first) {
-			return nil
-		}
-	}
-	r.read.deep = true
-	return nil
-}
-
-// behind looks whether there are rows behind the page that should be the last.
-func (r *reader) behind(ctx context.Context, number int) error {
-	page, err := r.pages.Page(ctx, number, r.size)
-	if err == nil && len(page.Rows) > 0 {
-		err = fmt.Errorf("there are rows behind the last of %d: %w", r.total, ErrMoved)
-	}
-	return err
-}
-
-// mayStop says whether all rows behind these, of which the oldest is oldest,
-// are known, given that the history is in order.
-func (r *reader) mayStop(rows []seenRow, total int, oldest instant) bool {
-	a := &r.plan.account
-	if !r.plan.known || len(rows) == 0 {
-		return false
-	}
-	for _, row := range rows {
-		if !row.known {
-			return false
-		}
-	}
-	// The rows of the ledger that belong between the newest and these must all
-	// have come: else the order is not what it seemed.
-	came := 0
-	limit := oldest.milliseconds()
-	for _, e := range r.read.entries {
-		if e.marked && e.seen.milliseconds() > limit {
-			came++
-		}
-	}
-	if came < a.newer(limit) {
-		return false
-	}
-	if oldest <= a.line {
-		r.read.deep = true
-		return true
-	}
-	grew := total - r.plan.total
-	return !r.plan.deep && r.plan.total >= 0 && total >= 0 && grew <= r.read.fresh
-}
-
-// thorough says whether this read is one that looks into every corner.
-func (r *reader) thorough() bool { return !r.plan.known || r.plan.deep }
-
-// ends says whether a page is the last.
-func (r *reader) ends(page Page) bool {
+// meet takes a row that did not come in this pass yet.
+func (r *reader) meet(s *seenRow, before bool, passes uint64, marked bool) {
+	w := &r.walk
 	switch {
-	case len(page.Rows) == 0:
-		return true
-	case page.Total < 0:
-		return len(page.Rows) < r.size
-	case len(page.Rows) < r.size:
-		return r.raw >= page.Total
+	case before && passes&inLastPass == 0, !before && s.seen < r.lastBegin:
+		w.surprise++
+	case !before:
+		w.arrived++
+	}
+	if before {
+		return
+	}
+	r.read.latest = max(r.read.latest, s.seen)
+	r.recordSum += rowKey(s.id)
+	if marked {
+		r.came = append(r.came, s.seen)
+	}
+	if !s.known {
+		r.read.addFresh(*s, r.plan.lateArrival)
+	}
+}
+
+// complete says whether the pass that ended has shown that no row was missed.
+func (r *reader) complete(ctx context.Context, n int) (bool, error) {
+	w := &r.walk
+	if w.atOnce {
+		return true, nil
+	}
+	if r.order.sorted() {
+		if complete, err := r.explained(ctx); complete || err != nil {
+			return complete, err
+		}
+	} else if w.twice == 0 && r.unchanged() {
+		return true, nil
+	}
+	if n == 0 {
+		return false, nil
+	}
+	missed := r.set.before - r.set.again
+	if r.order.sorted() && !w.full {
+		missed = 0 // it went less far back
+	}
+	if missed == 0 && w.surprise == 0 {
+		r.agreeing++
+	} else {
+		r.agreeing = 0
+	}
+	switch {
+	case r.agreeing >= minAgreeing:
+		return true, nil
+	case r.agreeing == 1 && w.full && w.twice <= w.arrived:
+		return true, nil
 	default:
-		// A full page at the total's end may not be the last, if the total is
-		// wrong; a thorough read looks behind it.
-		return r.raw == page.Total && !r.thorough()
+		return w.full && w.places == r.lastPlace && w.places == r.set.len && r.set.len == r.lastLen, nil
 	}
 }
 
-// repeats says whether a server gave the same page twice. Rows that cannot be
-// told apart do not count.
-func repeats(page, next Page) bool {
-	if len(next.Rows) == 0 || !slices.Equal(page.Rows, next.Rows) {
-		return false
-	}
-	return slices.ContainsFunc(next.Rows, func(r Row) bool { return !r.SeenTime.IsZero() && r != next.Rows[0] }) ||
-		len(next.Rows) == 1 && !next.Rows[0].SeenTime.IsZero()
+// unchanged says whether the rows are those that the last read found: then none
+// was dropped, and none arrived.
+func (r *reader) unchanged() bool {
+	return r.plan.known && !r.plan.whole && r.plan.last.read && r.walk.full && r.walk.grown == 0 &&
+		r.walk.places == r.set.len && r.plan.last.rows == r.set.len && r.plan.last.recordSum == r.recordSum
 }
 
-// pageLimit is the number of pages after which a history is held for endless.
-// It leaves room for one that grows while it is read.
-func pageLimit(total, size int) int {
-	if total < 0 {
-		return 10_000
+// explained says whether the rows that came twice were pushed by others that
+// arrived (or were pulled by others that were dropped): it looks at the first
+// page again.
+func (r *reader) explained(ctx context.Context) (bool, error) {
+	w := &r.walk
+	twice := w.twice
+	if _, sure := r.plan.server.rowsOf(w.total); sure && r.order == newestFirst {
+		twice -= w.grown
 	}
-	return 2*(total/size) + 10
+	saved := *w
+	var head pageRead
+	for number := 0; twice > 0; number++ {
+		page, ended, err := r.page(ctx, number)
+		if err != nil || ended {
+			return false, err
+		}
+		if r.order = r.order.merge(sequenceOf(page.seen).found); r.order == noOrder {
+			return false, nil
+		}
+		if r.order == oldestFirst {
+			dropped := r.droppedFrom(page)
+			return dropped >= twice || dropped > 0 && dropped == len(w.first), nil
+		}
+		if number == 0 {
+			head = page
+		}
+		rows := r.add(page)
+		*w = saved
+		for _, row := range rows {
+			if !row.again && row.seen > w.latest {
+				twice--
+			}
+		}
+		if n := len(rows); n > 0 && rows[n-1].again && rows[n-1].seen < w.begin {
+			// All that had arrived until the first of these pages is known.
+			r.read.total, r.read.seenAt = head.Total, instantOf(head.Clock)
+			break
+		}
+	}
+	return twice <= 0, nil
+}
+
+// droppedFrom is the number of rows of this pass's first page that were dropped
+// since, as older ones than those that are on it now.
+func (r *reader) droppedFrom(page pageRead) int {
+	rows := page.seen
+	n := 0
+	for _, row := range r.walk.first {
+		if len(rows) == 0 || row.seen < rows[0].seen {
+			n++
+		}
+	}
+	return n
+}
+
+// result is what a complete read tells.
+func (r *reader) result() *Read {
+	out, w := &r.read, &r.walk
+	out.full, out.order, out.recordSum = w.full, r.order, r.recordSum
+	out.forLate = w.full || r.plan.forLate
+	rows, _ := r.plan.server.rowsOf(out.total)
+	switch {
+	case w.full:
+		out.Entries = w.end
+	case rows >= 0:
+		out.Entries = rows
+	default:
+		out.Entries = max(r.plan.last.entries, w.rows)
+	}
+	out.distinct = r.set.len
+	return out
 }

@@ -80,7 +80,9 @@ type subjectLine struct {
 	Watermark     time.Time `json:"watermark,omitzero"`
 	Horizon       time.Time `json:"horizon,omitzero"`
 	MissingSince  time.Time `json:"missing_since,omitzero"`
-	Fingerprints  []byte    `json:"fingerprints,omitempty"` // see appendMarks
+	WholeReadAt   time.Time `json:"whole_read_at,omitzero"`
+	Order         string    `json:"order,omitempty"`
+	Fingerprints  []byte    `json:"fingerprints,omitempty"` // see appendFingerprints
 }
 
 type tally struct {
@@ -96,11 +98,16 @@ func checksumLine(sum hash.Hash) []byte {
 }
 
 func (l *subjectLine) account() (account, error) {
-	marks, err := parseMarks(l.Fingerprints)
+	fingerprints, err := parseFingerprints(l.Fingerprints)
 	a := account{
-		created: instantOf(l.CountingSince), watermark: instantOf(l.Watermark), line: instantOf(l.Horizon), gone: instantOf(l.MissingSince),
-		marks: marks,
+		created: instantOf(l.CountingSince), watermark: instantOf(l.Watermark), horizon: instantOf(l.Horizon), missingSince: instantOf(l.MissingSince), wholeAt: instantOf(l.WholeReadAt),
+		fingerprints: fingerprints,
 	}
+	known := slices.Index(orderNames[:], l.Order)
+	if known < 0 {
+		return a, fmt.Errorf("its order is %q", l.Order)
+	}
+	a.order = order(known)
 	for result, t := range map[Result]tally{Success: l.Success, Failure: l.Failure, Unknown: l.Unknown} {
 		a.count[result], a.newest[result] = t.Count, instantOf(t.Newest)
 	}
@@ -111,7 +118,7 @@ func (l *subjectLine) account() (account, error) {
 // same memory, because a scrape waits while ten thousand of them are written.
 // readAccount compares what it writes with what was read, so the two cannot differ
 // in a field.
-type accountEncoder struct{ line, marks []byte }
+type accountEncoder struct{ line, fingerprints []byte }
 
 // encode returns a line, which is valid until the next.
 func (e *accountEncoder) encode(id string, a *account) ([]byte, error) {
@@ -129,12 +136,16 @@ func (e *accountEncoder) encode(id string, a *account) ([]byte, error) {
 	}
 	b = appendInstant(b, `,"counting_since"`, a.created)
 	b = appendInstant(b, `,"watermark"`, a.watermark)
-	b = appendInstant(b, `,"horizon"`, a.line)
-	b = appendInstant(b, `,"missing_since"`, a.gone)
-	if len(a.marks) > 0 {
-		e.marks = appendMarks(e.marks[:0], a.marks)
+	b = appendInstant(b, `,"horizon"`, a.horizon)
+	b = appendInstant(b, `,"missing_since"`, a.missingSince)
+	b = appendInstant(b, `,"whole_read_at"`, a.wholeAt)
+	if name := orderNames[a.order]; name != "" {
+		b = append(append(append(b, `,"order":"`...), name...), '"')
+	}
+	if len(a.fingerprints) > 0 {
+		e.fingerprints = appendFingerprints(e.fingerprints[:0], a.fingerprints)
 		b = append(b, `,"fingerprints":"`...)
-		b = append(base64.StdEncoding.AppendEncode(b, e.marks), '"')
+		b = append(base64.StdEncoding.AppendEncode(b, e.fingerprints), '"')
 	}
 	e.line = append(b, "}\n"...)
 	return e.line, nil
@@ -148,11 +159,11 @@ func appendInstant(b []byte, name string, i instant) []byte {
 	return append(i.time().AppendFormat(b, time.RFC3339Nano), '"')
 }
 
-// appendMarks writes each mark as the milliseconds since the mark before it, a
+// appendFingerprints writes each as the milliseconds since the one before it, a
 // number of variable length, and the 6 bytes of its identity.
-func appendMarks(b []byte, marks []mark) []byte {
+func appendFingerprints(b []byte, all []fingerprint) []byte {
 	ago := uint32(0)
-	for _, m := range marks {
+	for _, m := range all {
 		b = binary.AppendUvarint(b, uint64(m.ago-ago))
 		b = append(b, m.id[:]...)
 		ago = m.ago
@@ -160,11 +171,11 @@ func appendMarks(b []byte, marks []mark) []byte {
 	return b
 }
 
-func parseMarks(b []byte) ([]mark, error) {
-	var marks []mark
+func parseFingerprints(b []byte) ([]fingerprint, error) {
+	var all []fingerprint
 	ago := uint64(0)
 	for len(b) > 0 {
-		var m mark
+		var m fingerprint
 		since, n := binary.Uvarint(b)
 		if n <= 0 || len(b)-n < len(m.id) || since > math.MaxUint32-ago {
 			return nil, errors.New("its fingerprints cannot be read")
@@ -172,12 +183,12 @@ func parseMarks(b []byte) ([]mark, error) {
 		ago += since
 		m.ago = uint32(ago) //nolint:gosec // it is at most MaxUint32, see above
 		b = b[n+copy(m.id[:], b[n:]):]
-		if len(marks) > 0 && compareMarks(marks[len(marks)-1], m) > 0 {
+		if len(all) > 0 && compareFingerprints(all[len(all)-1], m) > 0 {
 			return nil, errors.New("its fingerprints are not in order")
 		}
-		marks = append(marks, m)
+		all = append(all, m)
 	}
-	return marks, nil
+	return all, nil
 }
 
 func writeLine(w io.Writer, line any) error {

@@ -66,8 +66,8 @@ func mustWrite(t testing.TB, path string, b []byte) {
 	}
 }
 
-// fingerprint is all that a ledger shows and keeps, to the last bit.
-func fingerprint(l *Ledger) string {
+// printOf is all that a ledger shows and keeps, to the last bit.
+func printOf(l *Ledger) string {
 	var b strings.Builder
 	_ = writeSnapshot(&b, Owner{}, l.shown) // nothing to fail
 	return b.String()
@@ -127,15 +127,15 @@ func TestReopenKeepsAll(t *testing.T) {
 	l.Commit()
 	l.Listed([]string{"s", "empty"})
 	l.Commit()
-	want, wantPrint := l.shown, fingerprint(l)
+	want, wantPrint := l.shown, printOf(l)
 	for range 3 {
 		mustClose(t, l)
 		c.now = c.now.Add(time.Minute)
 		l = mustOpen(t, path, c.options())
-		if diff := cmp.Diff(want, l.shown, cmp.AllowUnexported(state{}, account{}, mark{})); diff != "" {
+		if diff := cmp.Diff(want, l.shown, cmp.AllowUnexported(state{}, account{}, fingerprint{})); diff != "" {
 			t.Fatalf("contents (-written +read):\n%s", diff)
 		}
-		if fingerprint(l) != wantPrint {
+		if printOf(l) != wantPrint {
 			t.Error("the fingerprint of the same contents is another")
 		}
 	}
@@ -143,7 +143,7 @@ func TestReopenKeepsAll(t *testing.T) {
 	a := l.shown.accounts["s"]
 	switch {
 	case a.count != [NumResults]uint64{1, 1, 1}, a.newest[Unknown] != instantOf(epoch().Add(2*time.Hour)), a.created == 0,
-		a.watermark == 0, a.line == 0, len(a.marks) == 0, l.shown.accounts["gone"].gone == 0:
+		a.watermark == 0, a.horizon == 0, len(a.fingerprints) == 0, l.shown.accounts["gone"].missingSince == 0:
 		t.Errorf("what was to be kept was not there to be kept: %+v", l.shown.accounts)
 	}
 	if !l.Since().Equal(begun) {
@@ -682,10 +682,10 @@ func TestHealthyFilesAreOpened(t *testing.T) {
 			l.Apply(id, read(manyRows(id, time.Duration(round)*4*time.Hour, n)...))
 		}
 		l.Commit()
-		want := fingerprint(l)
+		want := printOf(l)
 		mustClose(t, l)
 		l = mustOpen(t, path, c.options())
-		if fingerprint(l) != want {
+		if printOf(l) != want {
 			t.Fatalf("round %d: it was opened with other contents", round)
 		}
 	}

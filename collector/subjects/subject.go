@@ -159,6 +159,9 @@ func (h *history) Page(ctx context.Context, number, size int) (ledger.Page, erro
 		}
 	}
 	page, err := h.client.CredentialsPage(ctx, h.subjectID, number, size)
+	if errors.Is(err, ncpclient.ErrPageRefused) {
+		return ledger.Page{}, fmt.Errorf("%w: %w", ledger.ErrPastEnd, err)
+	}
 	if err != nil {
 		return ledger.Page{}, err
 	}
@@ -169,7 +172,7 @@ func (h *history) Page(ctx context.Context, number, size int) (ledger.Page, erro
 	if clock.IsZero() {
 		clock = h.now()
 	}
-	return ledger.Page{Rows: ledgerRows(page.Rows), Size: page.WholeSize(), Total: page.Total, Clock: clock}, nil
+	return ledger.Page{Rows: ledgerRows(page.Rows), Size: page.Size, Total: page.Total, Clock: clock}, nil
 }
 
 func ledgerRows(credentials []ncpclient.Credential) []ledger.Row {

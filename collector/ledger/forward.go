@@ -1,0 +1,210 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// forward reads from the first page to later ones, until the end or until all
+// that follows is known.
+func (r *reader) forward(ctx context.Context, page pageRead) error {
+	w := &r.walk
+	for _, row := range w.first {
+		w.latest = max(w.latest, row.seen)
+	}
+	if r.order.merge(sequenceOf(w.first).found) == oldestFirst && !r.atEnd(page, len(page.Rows)) {
+		return r.backward(ctx, page)
+	}
+	first, old := page, oldPages{}
+	for number := 0; ; number++ {
+		rows := r.add(page)
+		w.seq.append(rows)
+		r.order = r.order.merge(w.seq.found)
+		if r.order == oldestFirst && number > 0 {
+			r.set.restartPass()
+			r.walk = walk{size: w.size, begin: w.begin, first: w.first, stride: w.stride, latest: w.latest, total: -1}
+			return r.backward(ctx, first)
+		}
+		if r.atEnd(page, w.rows) {
+			w.atOnce = number == 0
+			return r.ended(ctx, page, page)
+		}
+		if len(rows) > 0 && r.order == newestFirst && r.mayStop(rows[len(rows)-1], r.read.total) {
+			return nil
+		}
+		if number >= pageLimit(page) || r.set.len > maxRows {
+			return fmt.Errorf("page %d of a history of %d rows: %w", number, page.Total, ErrEndless)
+		}
+		next, ended, err := r.page(ctx, number+1)
+		if err != nil {
+			return err
+		}
+		if !ended {
+			if ended, err = r.repeated(ctx, &old, page, next); err != nil {
+				return err
+			}
+		}
+		if ended {
+			return r.ended(ctx, page, next)
+		}
+		page = next
+	}
+}
+
+// pageLimit is the number of pages after which a history is held for endless. It
+// may have far more than its total says, which may be that of the page or stop at
+// some number.
+func pageLimit(page pageRead) int {
+	if page.Total <= len(page.Rows) {
+		return maxPages
+	}
+	return min(maxPages, 1000+100*(page.Total/len(page.Rows)))
+}
+
+// ended notes the end of the history behind a page, and next, which is not
+// there; both are the same if the page is a short one.
+func (r *reader) ended(ctx context.Context, page, next pageRead) error {
+	w := &r.walk
+	w.full, w.end = true, w.rows
+	if next.Total >= 0 && next.Total != page.Total {
+		return nil // it changed in between
+	}
+	return r.learn(ctx, w.rows, page)
+}
+
+// learn learns from the end of a history. Nobody knows at first whether totals are
+// those of the page or of the history: smaller pages tell, once for the API.
+func (r *reader) learn(ctx context.Context, rows int, page pageRead) error {
+	server := r.plan.server
+	server.sawEnd(rows, page.Total, len(page.Rows))
+	for size := 1; size < r.walk.stride && page.Total == rows && server.learning(); size++ {
+		r.read.calls++
+		smaller, err := r.pages.Page(ctx, 0, size)
+		if err != nil || smaller.Total != rows {
+			return err
+		}
+		server.sawEnd(rows, smaller.Total, len(smaller.Rows))
+	}
+	return nil
+}
+
+// atEnd says whether a page, up to which so many rows came, is taken for the last
+// without a look behind it.
+func (r *reader) atEnd(page pageRead, rows int) bool {
+	if len(page.Rows) == 0 {
+		return true
+	}
+	short := len(page.Rows) < r.plan.server.fullPage(r.walk.size)
+	want, sure := r.plan.server.rowsOf(page.Total)
+	asTold := sure && rows == want
+	last := &r.plan.last
+	if r.plan.whole || !last.read || rows < last.entries {
+		return asTold && (short || rows == len(page.Rows) && rows < r.walk.size)
+	}
+	return short && rows >= want || asTold && (rows == len(page.Rows) || r.asBefore(rows, page))
+}
+
+// asBefore says whether a page, up to which there are so many rows, ends the
+// history as it did at the last read, with nothing new on it.
+func (r *reader) asBefore(rows int, page pageRead) bool {
+	want, sure := r.plan.server.rowsOf(page.Total)
+	last := &r.plan.last
+	if !sure || want != rows || r.plan.whole || !last.read || last.entries != rows || last.total != page.Total {
+		return false
+	}
+	seen := page.seen
+	return r.read.New() == 0 && !slices.ContainsFunc(seen, func(s seenRow) bool { return !r.plan.account.has(s) })
+}
+
+// oldPages are pages in a row that brought nothing that is new to the pass.
+type oldPages struct {
+	n      int
+	before walk // the pass before the first of them
+}
+
+// repeated says whether next is the last page once more.
+func (r *reader) repeated(ctx context.Context, old *oldPages, page, next pageRead) (bool, error) {
+	if len(next.seen) == 0 || !r.nothingNew(next) {
+		*old = oldPages{}
+		return false, nil
+	}
+	if old.n++; old.n == 1 {
+		old.before = r.walk
+	}
+	// Without an order the last page may look otherwise each time.
+	same := sameTimes(page, next)
+	if !same && (old.n%manyOldPages > 0 || r.order != noOrder) {
+		if old.n > maxOldPages {
+			return false, fmt.Errorf("rows arrive faster than they are read: %w", ErrMoved)
+		}
+		return false, nil
+	}
+	repeats, err := r.repeatsLast(ctx, next, same)
+	if err != nil || !repeats {
+		return false, err
+	}
+	if !same {
+		r.walk = old.before
+	}
+	if want, _ := r.plan.server.rowsOf(next.Total); same && lacksPage(want, r.walk.rows, page) {
+		return false, fmt.Errorf("page after page has the same rows: %w", ErrMoved)
+	}
+	return true, nil
+}
+
+// repeatsLast says whether the server gives rows far behind its last page: those
+// of a page, if same.
+func (r *reader) repeatsLast(ctx context.Context, page pageRead, same bool) (bool, error) {
+	far, ended, err := r.page(ctx, 2*maxPages)
+	return err == nil && !ended && (!same || sameTimes(page, far)), err
+}
+
+// sameTimes says whether two pages have rows of the same times: these are the same
+// rows, except that some of one time may have changed places with others.
+func sameTimes(page, next pageRead) bool {
+	return slices.EqualFunc(page.Rows, next.Rows, func(a, b Row) bool { return a.SeenTime.Equal(b.SeenTime) })
+}
+
+// lacksPage says whether a total tells of a page behind so many rows; one row more
+// is no page, as totals may be too high by one.
+func lacksPage(total, rows int, page pageRead) bool {
+	return total >= rows+max(2, len(page.Rows))
+}
+
+// nothingNew says whether all rows of a page that can be counted came before in
+// this pass, or are among others.
+func (r *reader) nothingNew(page pageRead, others ...seenRow) bool {
+	return !slices.ContainsFunc(page.seen, func(row seenRow) bool { return !r.cameBefore(row) && !has(others, row.id) })
+}
+
+func (r *reader) cameBefore(row seenRow) bool {
+	passes, _ := r.set.in(rowKey(row.id))
+	return passes&inThisPass != 0
+}
+
+func has(rows []seenRow, id identity) bool {
+	return slices.ContainsFunc(rows, func(row seenRow) bool { return row.id == id })
+}
+
+// mayStop says whether all rows behind this one are known, if the order of the
+// history can be trusted.
+func (r *reader) mayStop(edge seenRow, total int) bool {
+	p := &r.plan
+	if p.whole || r.order != p.account.order || !edge.known || edge.seen >= p.back {
+		return false
+	}
+	if rows, _ := p.server.rowsOf(total); rows >= 0 && p.last.read && p.last.total >= 0 && total-p.last.total > r.read.New() {
+		return false
+	}
+	// The rows of the ledger that belong before this one must all have come: else
+	// the order is not what it seemed.
+	limit, came := edge.seen.milliseconds(), 0
+	for _, seen := range r.came {
+		if seen.milliseconds() > limit {
+			came++
+		}
+	}
+	p.whole = came < p.account.newer(limit)
+	return !p.whole
+}
