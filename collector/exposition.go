@@ -54,6 +54,8 @@ func (h *handler) exposition(req *http.Request, names []string, deadline time.Ti
 // expose makes an exposition.
 func (h *handler) expose(e *exposition, key string, req *http.Request, names []string) {
 	defer close(e.done)
+	e.body.Grow(int(h.size.Load())) // it will be about as long as the last one
+	defer func() { h.size.Store(int64(e.body.Len())) }()
 	// If this client disconnects, the answer ends early; a client that shares it then
 	// starts another.
 	ctx, cancel := context.WithDeadline(req.Context(), e.deadline)

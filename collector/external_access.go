@@ -168,10 +168,11 @@ func (c *ExternalAccess) Collect(emit func(prometheus.Metric)) {
 // the first of each. Unknown is there only after it was seen.
 func (c *ExternalAccess) collectResult(emit func(prometheus.Metric), cached *cachedSubject, s *subjects.Subject, result ledger.Result) {
 	labels := cached.resultLabels[result]
-	if count := s.Totals.Count[result]; s.Counted && (count > 0 || result != ledger.Unknown) {
-		emit(cached.authentications[result].counter(c.descs.authentications, labels, float64(count), cached.createdAt(s.Totals.Created)))
+	totals := s.Totals()
+	if count := totals.Count[result]; s.Counted() && (count > 0 || result != ledger.Unknown) {
+		emit(cached.authentications[result].counter(c.descs.authentications, labels, float64(count), cached.createdAt(totals.Created)))
 	}
-	if newest := s.Totals.Newest[result]; s.Fresh && !newest.IsZero() {
+	if newest := totals.Newest[result]; s.Fresh && !newest.IsZero() {
 		emit(cached.last[result].gauge(c.descs.lastAuthentication, labels, timestamp(newest)))
 	}
 }

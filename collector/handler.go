@@ -36,6 +36,7 @@ type handler struct {
 	process  []prometheus.Collector
 	options  HandlerOptions
 	inFlight atomic.Int64
+	size     atomic.Int64 // of the last exposition
 
 	mu     sync.Mutex
 	shared map[string]*exposition // answers being made that others may share, by what was asked for

@@ -233,13 +233,30 @@ func (l *Ledger) Commit() {
 // Totals returns what was counted for a subject, and false if its history has
 // not been read whole yet.
 func (l *Ledger) Totals(subjectID string) (Totals, bool) {
+	c := l.Counts(subjectID)
+	return c.Totals(), c.Counted()
+}
+
+// Counts returns what was counted for a subject, as it shows now.
+func (l *Ledger) Counts(subjectID string) Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.shown.accounts[subjectID]
-	if a == nil {
-		return Totals{}, false
+	return Counts{l.shown.accounts[subjectID]}
+}
+
+// Counts is what was counted for a subject at some moment. It takes little memory
+// where there are thousands.
+type Counts struct{ account *account }
+
+// Counted says whether the history had been read whole.
+func (c Counts) Counted() bool { return c.account != nil }
+
+// Totals are the counts; all 0 if nothing was counted yet.
+func (c Counts) Totals() Totals {
+	if c.account == nil {
+		return Totals{}
 	}
-	return a.totals(), true
+	return c.account.totals()
 }
 
 // Watermark returns the seenTime of the newest row that was counted for a

@@ -135,10 +135,7 @@ type Subject struct {
 	// Fresh says whether what is known of the history is complete and counts for the
 	// last Update.
 	Fresh bool
-	// Counted says whether the history was ever read completely. Only then Totals is
-	// set.
-	Counted bool
-	Totals  ledger.Totals
+	ledger.Counts
 }
 
 // State gives what is known now. It does not call NCP.
@@ -148,10 +145,9 @@ func (w *Watcher) State() State {
 	state := State{Listed: w.list.known(w.since), Sweeping: w.sweep.on(), Subjects: make([]Subject, len(w.ids))}
 	for i, id := range w.ids {
 		s := w.watched[id]
-		totals, counted := w.ledger.Totals(id)
 		state.Subjects[i] = Subject{
 			Known: s.known, Fresh: s.known.Err == nil && refresh.Counts(s.upToDate(), w.since),
-			Totals: totals, Counted: counted,
+			Counts: w.ledger.Counts(id),
 		}
 	}
 	return state

@@ -112,13 +112,13 @@ const (
 )
 
 func subjectBadge(s subjects.Subject, now time.Time) badge {
-	failed := s.Totals.Newest[ledger.Failure]
+	failed := s.Totals().Newest[ledger.Failure]
 	switch {
 	case s.Err != nil:
 		return badge{"not read", bad}
 	case !failed.IsZero() && now.Sub(failed) < recently:
 		return badge{stateFailed, bad}
-	case !s.Counted:
+	case !s.Counted():
 		return badge{stateUnread, warn}
 	case s.Enabled != nil && !*s.Enabled:
 		return badge{stateDisabled, warn}
@@ -136,5 +136,5 @@ func mostUrgentFirst(a, b subjects.Subject) int {
 	case a.Err == nil && b.Err != nil:
 		return 1
 	}
-	return cmp.Or(b.Totals.Newest[ledger.Failure].Compare(a.Totals.Newest[ledger.Failure]), cmp.Compare(a.ID, b.ID))
+	return cmp.Or(b.Totals().Newest[ledger.Failure].Compare(a.Totals().Newest[ledger.Failure]), cmp.Compare(a.ID, b.ID))
 }
