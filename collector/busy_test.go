@@ -25,6 +25,13 @@ type traffic struct {
 	logins int
 }
 
+// soFar is how many logins there were.
+func (t *traffic) soFar() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.logins
+}
+
 // until adds the logins up to now.
 func (t *traffic) until(now time.Time) {
 	t.mu.Lock()
@@ -56,7 +63,7 @@ func TestABusySubject(t *testing.T) {
 						before, sent, dropped := 0.0, 0, 0
 						for scrape := range 8 {
 							w.ResetStats()
-							begin := logins.logins
+							begin := logins.soFar()
 							s := w.within(t, 10*time.Second)
 							if ok, _ := value(t, s, successFamily, "collector", eaCollector); ok != 1 {
 								t.Errorf("scrape %d is not whole after %d calls:\n%s", scrape, w.Count(ncptest.Credentials), w.log)
@@ -68,10 +75,10 @@ func TestABusySubject(t *testing.T) {
 							}
 							before = success + failure
 							if scrape == 0 && keep > 0 {
-								dropped = logins.logins - keep // perhaps before they were read
+								dropped = logins.soFar() - keep // perhaps before they were read
 							}
 							// The pages of the new rows, and one.
-							calls, most := w.Count(ncptest.Credentials), (logins.logins-sent+99)/100+1
+							calls, most := w.Count(ncptest.Credentials), (logins.soFar()-sent+99)/100+1
 							if scrape > 0 && order == ncptest.NewestFirst && calls > most {
 								t.Errorf("scrape %d: %d calls, want at most %d", scrape, calls, most)
 							}
@@ -84,8 +91,8 @@ func TestABusySubject(t *testing.T) {
 						s := w.within(t, 10*time.Second)
 						success, _ := value(t, s, authFamily, "result", "success")
 						failure, _ := value(t, s, authFamily, "result", "failure")
-						if lost := float64(logins.logins) - success - failure; lost < 0 || lost > float64(dropped) {
-							t.Errorf("%v of %d logins are not counted, and %d may have been dropped before they were read", lost, logins.logins, dropped)
+						if lost := float64(logins.soFar()) - success - failure; lost < 0 || lost > float64(dropped) {
+							t.Errorf("%v of %d logins are not counted, and %d may have been dropped before they were read", lost, logins.soFar(), dropped)
 						}
 					})
 				})

@@ -136,6 +136,7 @@ func TestOneAnswerForScrapesAtTheSameTime(t *testing.T) {
 			t.Errorf("one scrape too many: status %d, %s", rec.Code, rec.Body)
 		}
 		hangUp()
+		synctest.Wait() // another of them asks now
 		close(release)
 		for range 39 {
 			rec := <-answers
