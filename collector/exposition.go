@@ -18,6 +18,7 @@ type exposition struct {
 	deadline time.Time
 	done     chan struct{}
 	// The fields below are set when done is closed.
+	gone   bool // its client disconnected before there was any of it
 	cut    bool // something is missing because the deadline came
 	header http.Header
 	status int
@@ -43,7 +44,7 @@ func (h *handler) exposition(req *http.Request, names []string, deadline time.Ti
 		case <-req.Context().Done():
 			return nil
 		}
-		if !e.cut || !time.Now().Before(deadline) {
+		if !e.gone && (!e.cut || !time.Now().Before(deadline)) {
 			return e
 		}
 		// Something is missing in it, as its deadline was earlier. This scrape has time
@@ -51,11 +52,12 @@ func (h *handler) exposition(req *http.Request, names []string, deadline time.Ti
 	}
 }
 
+// maxGrow is how much memory is taken for an exposition before there is any of it.
+const maxGrow = 2 << 20
+
 // expose makes an exposition.
 func (h *handler) expose(e *exposition, key string, req *http.Request, names []string) {
 	defer close(e.done)
-	e.body.Grow(int(h.size.Load())) // it will be about as long as the last one
-	defer func() { h.size.Store(int64(e.body.Len())) }()
 	// If this client disconnects, the answer ends early; a client that shares it then
 	// starts another.
 	ctx, cancel := context.WithDeadline(req.Context(), e.deadline)
@@ -67,6 +69,11 @@ func (h *handler) expose(e *exposition, key string, req *http.Request, names []s
 		delete(h.shared, key) // the next scrape asks NCP again
 	}
 	h.mu.Unlock()
+	if e.gone = req.Context().Err() != nil; e.gone {
+		return
+	}
+	e.body.Grow(int(min(h.size.Load(), maxGrow))) // it will be about as long as the last one
+	defer func() { h.size.Store(int64(e.body.Len())) }()
 	// All metrics are in one registry: gathering from two would check each series twice.
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(h.process...)
