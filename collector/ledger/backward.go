@@ -53,6 +53,7 @@ func (r *reader) pageBefore(ctx context.Context, number int, page pageRead) (pag
 		return instantOf(row.SeenTime) >= r.walk.begin-instant(r.plan.lateArrival)
 	})
 	_, sure := r.plan.server.rowsOf(before.Total)
+	sure = sure && !r.walk.capped
 	if !late || sure && before.Total <= page.Total {
 		return before, nil
 	}
@@ -161,6 +162,7 @@ func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, e
 
 // lastPage notes the last page, up to which there are so many rows.
 func (r *reader) lastPage(ctx context.Context, rows int, page pageRead) error {
-	r.walk.end = rows
+	told, _ := r.plan.server.rowsOf(page.Total)
+	r.walk.end, r.walk.capped = rows, told < rows
 	return r.learn(ctx, rows, page)
 }

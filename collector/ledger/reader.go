@@ -176,6 +176,7 @@ type walk struct {
 	surprise int       // rows that the pass before should have met
 	full     bool
 	atOnce   bool // the history was there on one page, which is one moment
+	capped   bool // the total is smaller than the number of rows
 	end      int  // rows of the history, if its end was seen
 }
 
@@ -246,6 +247,7 @@ func (r *reader) add(page pageRead) []seenRow {
 		passes, _ := r.set.in(rowKey(rows[i].id))
 		rows[i].again = passes&inThisPass != 0
 	}
+	now := instantOf(page.Clock.Add(time.Second)) // it may have no fraction
 	for i := range rows {
 		s := &rows[i]
 		key := rowKey(s.id)
@@ -256,7 +258,7 @@ func (r *reader) add(page pageRead) []seenRow {
 			w.places++
 		} else if !met || passes&inThisPass == 0 {
 			w.places++
-			r.meet(s, met, passes, marked)
+			r.meet(s, met, passes, marked, now)
 		}
 		r.set.add(key)
 	}
@@ -272,11 +274,12 @@ func (r *reader) add(page pageRead) []seenRow {
 	return rows
 }
 
-// meet takes a row that did not come in this pass yet.
-func (r *reader) meet(s *seenRow, before bool, passes uint64, marked bool) {
+// meet takes a row that did not come in this pass yet. One of the future may have
+// been there all the time.
+func (r *reader) meet(s *seenRow, before bool, passes uint64, marked bool, now instant) {
 	w := &r.walk
 	switch {
-	case before && passes&inLastPass == 0, !before && s.seen < r.lastBegin:
+	case before && passes&inLastPass == 0, !before && (s.seen <= r.lastBegin || s.seen > now):
 		w.surprise++
 	case !before:
 		w.arrived++
