@@ -15,6 +15,7 @@ func (r *reader) backward(ctx context.Context, first pageRead) error {
 		return err
 	}
 	r.read.total = page.Total
+	last, began := number, page.Total
 	for {
 		rows := r.add(page)
 		w.seq.prepend(rows)
@@ -23,10 +24,10 @@ func (r *reader) backward(ctx context.Context, first pageRead) error {
 		}
 		if number == 0 {
 			w.full = true
-			return nil
+			return r.explainGrowth(ctx, last, began)
 		}
 		if len(rows) > 0 && r.mayStop(rows[0], r.read.total) {
-			return nil
+			return r.explainGrowth(ctx, last, began)
 		}
 		if page, err = r.pageBefore(ctx, number, page); err != nil {
 			return err
@@ -54,7 +55,11 @@ func (r *reader) pageBefore(ctx context.Context, number int, page pageRead) (pag
 	})
 	_, sure := r.plan.server.rowsOf(before.Total)
 	sure = sure && !r.walk.capped
-	if !late || sure && before.Total <= page.Total {
+	switch grew := before.Total > page.Total; {
+	case !late, sure && !grew:
+		return before, nil
+	case sure && !r.careful:
+		r.walk.grewBackward = true
 		return before, nil
 	}
 	last := number
@@ -77,6 +82,43 @@ func (r *reader) pageBefore(ctx context.Context, number int, page pageRead) (pag
 		before = now
 	}
 	return pageRead{}, fmt.Errorf("page %d never stays as it is: %w", number, ErrMoved)
+}
+
+// explainGrowth looks whether as many rows arrived at the end of the history as the
+// total grew by: then no late row arrived before it, which might have pushed others
+// to pages that were read already. Else the next pass takes such pages again.
+func (r *reader) explainGrowth(ctx context.Context, number, began int) error {
+	if !r.walk.grewBackward {
+		return nil
+	}
+	saved := r.walk
+	defer func() { r.walk = saved }()
+	latest, arrived, total := r.read.latest, 0, began
+	for ; ; number++ {
+		page, ended, err := r.page(ctx, number)
+		if err != nil {
+			return err
+		}
+		for _, row := range page.seen {
+			if !r.cameBefore(row) && row.seen > latest {
+				arrived++
+			}
+		}
+		total = max(total, page.Total)
+		if ended {
+			break
+		}
+		r.add(page)
+		r.read.total, r.read.seenAt = page.Total, instantOf(page.Clock)
+		if r.nothingNew(page) && len(page.Rows) < r.walk.stride {
+			break
+		}
+	}
+	if total-began <= arrived {
+		return nil
+	}
+	r.careful = true
+	return fmt.Errorf("rows came late while it was read: %w", ErrMoved)
 }
 
 // addAgain adds a page and those behind it again, up to the last, or further if

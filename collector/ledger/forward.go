@@ -81,10 +81,10 @@ func (r *reader) learn(ctx context.Context, rows int, page pageRead) error {
 	for size := 1; size < r.walk.stride && page.Total == rows && server.learning(); size++ {
 		r.read.calls++
 		smaller, err := r.pages.Page(ctx, 0, size)
-		if err != nil || smaller.Total != rows {
+		if arrived := smaller.Total - rows; err != nil || arrived < 0 || arrived > len(page.Rows) {
 			return err
 		}
-		server.sawEnd(rows, smaller.Total, len(smaller.Rows))
+		server.sawEnd(rows, rows, len(smaller.Rows)) // what arrived since the end was seen is not on it
 	}
 	return nil
 }

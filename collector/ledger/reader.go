@@ -150,6 +150,7 @@ type reader struct {
 	order order     // of all that came
 	// agreeing is the number of passes that found the same as the one before.
 	agreeing  int
+	careful   bool // a late row may have pushed others: see pageBefore
 	recordSum uint64
 
 	walk      walk
@@ -175,9 +176,12 @@ type walk struct {
 	arrived  int       // rows that are new since the pass before
 	surprise int       // rows that the pass before should have met
 	full     bool
-	atOnce   bool // the history was there on one page, which is one moment
-	capped   bool // the total is smaller than the number of rows
-	end      int  // rows of the history, if its end was seen
+	// grewBackward says that the total grew during a pass backward, and that
+	// explainGrowth has to tell why.
+	grewBackward bool
+	atOnce       bool // the history was there on one page, which is one moment
+	capped       bool // the total is smaller than the number of rows
+	end          int  // rows of the history, if its end was seen
 }
 
 // edges are the sizes of pages of one pass after another, in sixteenths: the
