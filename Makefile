@@ -118,8 +118,9 @@ bench: ## benchmarks of what is promised, as a table with the limits
 	@go run ./e2e/benchtable <bench.txt
 
 .PHONY: docs
-docs: ## write the tables of flags and metrics, and what --check says, from the code
+docs: ## write the tables of flags, fields and metrics, the schema, and what --check says, from the code
 	go test -run '^(TestDocs|TestCheckGolden)$$' . -args -update
+	go test -run '^TestDocs$$' ./internal/config -args -update
 
 # The oldest that is supported: its schemas know the fewest fields.
 KUBERNETES := v1.29.6

@@ -25,6 +25,7 @@ type lookupEnv = func(string) (string, bool)
 func flags(app *kingpin.Application, env lookupEnv) *config.Config {
 	c, rules := &config.Config{}, config.NewRules()
 	target := &c.Account
+	fileFlags(app, c, rules)
 	c.Web.Toolkit = webflag.AddFlags(app, defaultAddress)
 	valued(app, "web.telemetry-path", "/metrics", rules.TelemetryPath, &c.Web.TelemetryPath,
 		"Path under which metrics are served.")
@@ -91,6 +92,8 @@ func flags(app *kingpin.Application, env lookupEnv) *config.Config {
 
 	app.Flag("demo", "Watch a simulated NCP inside this process. Needs no account and no keys.").
 		BoolVar(&target.Demo)
+	valued(app, "demo.accounts", "1", rules.DemoAccounts, &c.DemoAccounts,
+		"How many accounts the simulated NCP has. With more than one they are served as those of --config.file are.")
 	app.Flag("check", "Do not serve. Ask NCP once for each thing that is watched, look at the ledger and the other settings, and say what works and what to do about the rest. The exit code is 0 if everything that will be watched works, else 1. Use it with any other flags, also --demo.").
 		BoolVar(&c.Check.Run)
 	valued(app, "format", config.FormatText, rules.CheckFormat, &c.Check.Format,
@@ -100,6 +103,18 @@ func flags(app *kingpin.Application, env lookupEnv) *config.Config {
 	valued(app, "log.format", "logfmt", rules.LogFormat, &c.Log.Format,
 		"Format of log messages: logfmt or json.")
 	return c
+}
+
+// fileFlags are those of a file of several accounts.
+func fileFlags(app *kingpin.Application, c *config.Config, rules config.Rules) {
+	app.Flag("config.file", "File with several accounts to watch: see docs/accounts.md. Each account is served at /probe?account=NAME. Flags give the defaults of its fields; flags that say which account it is are errors beside it.").
+		PlaceHolder("FILE").StringVar(&c.File)
+	app.Flag("config.check", "Do not serve. Read --config.file, print all that is wrong with it, a line each, and ask NCP nothing. The exit code is 0 if nothing is wrong, else 1.").
+		BoolVar(&c.Check.File)
+	valued(app, "config.auto-reload-interval", "0s", rules.AutoReload, &c.AutoReload,
+		"How often to look whether --config.file changed, and to load it again if it did. 0s = never. SIGHUP loads it again at any time.")
+	app.Flag("web.enable-lifecycle", "Serve POST /-/reload, which loads --config.file again.").
+		BoolVar(&c.Web.Lifecycle)
 }
 
 // collectorFlags are those that say what is watched.
@@ -156,7 +171,14 @@ func parse(app *kingpin.Application, c *config.Config, args []string, env lookup
 			return config.Config{}, fmt.Errorf("%s is %q, but must be true or false (see --help)", config.FlagName(f.Name), v)
 		}
 	}
+	var siteGiven bool
+	if site := app.GetFlag("ncp.site"); site != nil {
+		site.IsSetByUser(&siteGiven)
+	}
 	_, err := app.Parse(args)
+	if v, _ := env(config.Variable("ncp.site")); c.File != "" && !siteGiven && v == "" {
+		c.Account.Site = "public" // NCLOUD_SITE belongs to one account, as all of NCLOUD_* does
+	}
 	validated := config.Config{}
 	if err == nil {
 		validated, err = c.Validated()

@@ -119,7 +119,7 @@ func TestVariablesSetFlags(t *testing.T) {
 	}
 	webConfig, key, secret, profiles := file("web.yml"), file("access"), file("secret"), file("configure")
 	for name, value := range map[string]string{
-		"WEB_LISTEN_ADDRESS": "127.0.0.1:1\n127.0.0.1:2", "WEB_CONFIG_FILE": webConfig, "WEB_SYSTEMD_SOCKET": "true", "WEB_TELEMETRY_PATH": "/m/", "WEB_MAX_REQUESTS": "12",
+		"WEB_LISTEN_ADDRESS": "127.0.0.1:1\n127.0.0.1:2", "WEB_CONFIG_FILE": webConfig, "WEB_SYSTEMD_SOCKET": "true", "WEB_TELEMETRY_PATH": "/m/", "WEB_MAX_REQUESTS": "12", "WEB_ENABLE_LIFECYCLE": "true",
 		"NCP_SITE": "gov", "NCP_CERTIFICATE_MANAGER_URL": "https://cm.example/api/v2", "NCP_EXTERNAL_ACCESS_URL": "https://ea.example/api/v1",
 		"NCP_CREDENTIALS_FILE": profiles, "NCP_PROFILE": "p", "NCP_CERTIFICATE_MANAGER_PROFILE": "main", "NCP_EXTERNAL_ACCESS_PROFILE": "sub",
 		"NCP_ACCESS_KEY_FILE": key, "NCP_SECRET_KEY_FILE": secret, "NCP_SERVER_ROLE": "true", "NCP_SERVER_ROLE_URL": "http://127.0.0.1:3",
@@ -129,7 +129,7 @@ func TestVariablesSetFlags(t *testing.T) {
 		"COLLECTOR_EXTERNAL_ACCESS_SUBJECT": "b\na\nb", "COLLECTOR_EXTERNAL_ACCESS_PAGE_SIZE": "1",
 		"COLLECTOR_EXTERNAL_ACCESS_INITIAL_HISTORY": "skip", "COLLECTOR_EXTERNAL_ACCESS_LATE_ARRIVAL": "2h", "COLLECTOR_EXTERNAL_ACCESS_SWEEP_INTERVAL": "1h",
 		"SHARD": "ncp-exporter-2", "TOTAL_SHARDS": "3", "SCRAPE_MAX_AGE": "30s",
-		"SCRAPE_TIMEOUT": "11s", "SCRAPE_TIMEOUT_OFFSET": "0s", "STATE_FILE": "l.db", "DEMO": "true", "CHECK": "true", "FORMAT": "json", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
+		"SCRAPE_TIMEOUT": "11s", "SCRAPE_TIMEOUT_OFFSET": "0s", "STATE_FILE": "l.db", "DEMO": "true", "DEMO_ACCOUNTS": "3", "CHECK": "true", "FORMAT": "json", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
 	} {
 		t.Setenv("NCP_EXPORTER_"+name, value)
 	}
@@ -141,7 +141,8 @@ func TestVariablesSetFlags(t *testing.T) {
 	app := newApp(io.Discard, func(int) {})
 	unvalidated := flags(app, os.LookupEnv)
 	for _, f := range app.Model().Flags {
-		if _, set := os.LookupEnv(config.Variable(f.Name)); !set && !f.Hidden && f.Name != "help" {
+		ofFile := strings.HasPrefix(f.Name, "config.") // they exclude others: see TestVariablesOfTheFile
+		if _, set := os.LookupEnv(config.Variable(f.Name)); !set && !f.Hidden && f.Name != "help" && !ofFile {
 			t.Errorf("this test does not set %s", config.Variable(f.Name))
 		}
 	}
@@ -154,7 +155,7 @@ func TestVariablesSetFlags(t *testing.T) {
 		t.Errorf("the flags of the toolkit: %s, %s, %t", diff, *toolkit.WebConfigFile, *toolkit.WebSystemdSocket)
 	}
 	want := config.Config{
-		Web:    config.Web{Toolkit: toolkit, TelemetryPath: "/m"},
+		Web:    config.Web{Toolkit: toolkit, TelemetryPath: "/m", Lifecycle: true},
 		Scrape: collector.HandlerOptions{Timeout: 11 * time.Second, TimeoutOffset: 0, MaxRequests: 12},
 		Shard:  config.Shard{Number: 2, Total: 3},
 		Log:    config.Log{Level: "debug", Format: "json"},
@@ -180,9 +181,83 @@ func TestVariablesSetFlags(t *testing.T) {
 			},
 			StateFile: config.StateFile{Path: "l.db", Given: true},
 		},
+		DemoAccounts: 3,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
+	}
+}
+
+// TestVariablesOfTheFile sets the flags that are about a file of accounts. NCLOUD_SITE
+// is of one account, so it says nothing of those in the file; the flag does.
+func TestVariablesOfTheFile(t *testing.T) {
+	for name, value := range map[string]string{"CONFIG_FILE": "a.yml", "CONFIG_CHECK": "true", "CONFIG_AUTO_RELOAD_INTERVAL": "30s"} {
+		t.Setenv("NCP_EXPORTER_"+name, value)
+	}
+	t.Setenv("NCLOUD_SITE", "gov")
+	for site, args := range map[string][]string{"public": nil, "fin": {"--ncp.site=fin"}, "gov": {"--ncp.site=gov"}} {
+		app := newApp(io.Discard, func(int) {})
+		got, err := parse(app, flags(app, os.LookupEnv), args, os.LookupEnv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.File != "a.yml" || !got.Check.File || got.AutoReload != 30*time.Second || got.Account.Site != site {
+			t.Errorf("%q: file %q, check %t, interval %s, site %s", args, got.File, got.Check.File, got.AutoReload, got.Account.Site)
+		}
+	}
+	t.Setenv("NCP_EXPORTER_NCP_SITE", "fin")
+	app := newApp(io.Discard, func(int) {})
+	if got, err := parse(app, flags(app, os.LookupEnv), nil, os.LookupEnv); err != nil || got.Account.Site != "fin" {
+		t.Errorf("NCP_EXPORTER_NCP_SITE: %s, %v", got.Account.Site, err)
+	}
+}
+
+// TestConfigCheck asks nobody and says on stdout what is wrong, with the flags as
+// defaults.
+func TestConfigCheck(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "accounts.yml")
+	for _, test := range []struct {
+		text, want string
+		code       int
+	}{
+		{"accounts:\n  one:\n    keys: {profile: one}\n", path + ": 1 account, all valid\n", 0},
+		{"accounts:\n  one:\n    keys: {profile: one}\n  two:\n    keys: {profile: two}\n", path + ": 2 accounts, all valid\n", 0},
+		{
+			"accounts:\n  one:\n    site: govt\n    timeout: 1d\n    keys: {profile: one}\n",
+			"--config.file " + path + ": line 3: accounts.one.site is \"govt\", but must be public, gov or fin\n" +
+				"--config.file " + path + ": line 4: accounts.one.timeout is \"1d\", but must be a duration from 1ms to 1h, such as 90s or 1h\n", 1,
+		},
+	} {
+		write(t, path, test.text)
+		if code, stdout, stderr := attempt(t, nil, "--config.check", "--config.file="+path); code != test.code || stdout != test.want || stderr != "" {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", test.text, code, stdout, stderr)
+		}
+	}
+}
+
+// TestFieldsOfAccounts wants the file to have a switch for each collector, which the
+// flags' defaults reach, and each switch to be of a collector.
+func TestFieldsOfAccounts(t *testing.T) {
+	for _, w := range account.Table() {
+		app := newApp(io.Discard, func(int) {})
+		cfg, err := parse(app, flags(app, env{}.lookup), []string{"--" + w.Flag, "--config.file=a.yml"}, env{}.lookup)
+		if err != nil {
+			t.Fatal(err)
+		}
+		off := 0
+		for _, field := range []string{"certificate_manager: {enabled", "certificate_manager: {inventory", "external_access: {enabled", "external_access: {trust_anchors"} {
+			text := "accounts: {one: {keys: {profile: a}, " + field + ": false}}}"
+			accounts, err := config.ParseFile("a.yml", []byte(text), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !accounts[0].Collectors[w.Name] {
+				off++
+			}
+		}
+		if off != 1 {
+			t.Errorf("%d fields switch %s off, want 1", off, w.Name)
+		}
 	}
 }
 
@@ -276,6 +351,11 @@ func TestBadStart(t *testing.T) {
 		"format":                  {args: []string{"--check", "--format=xml"}, want: []string{"--format", "xml", "text or json"}},
 		"format without check":    {vars: env{"NCP_EXPORTER_FORMAT": "json"}, want: []string{"NCP_EXPORTER_FORMAT", "json", "--check"}},
 		"check without flags":     {args: []string{"--check", "--ncp.max-retries=-1"}, want: []string{"--ncp.max-retries", "0 to 100"}},
+		"config check alone":      {args: []string{"--config.check"}, want: []string{"--config.check", "--config.file"}},
+		"auto-reload alone":       {args: []string{"--config.auto-reload-interval=30s"}, want: []string{"--config.auto-reload-interval", "--config.file"}},
+		"auto-reload too rarely":  {args: []string{"--config.auto-reload-interval=25h"}, want: []string{"--config.auto-reload-interval", "from 0s to 1d"}},
+		"demo accounts":           {args: []string{"--demo", "--demo.accounts=101"}, want: []string{"--demo.accounts", "101", "1 to 100"}},
+		"demo accounts alone":     {args: []string{"--demo.accounts=2"}, want: []string{"--demo.accounts", "is 2", "--demo"}},
 		"log level":               {args: []string{"--log.level=loud"}, want: []string{"--log.level", "loud", "debug, info, warn or error"}},
 		"log level empty":         {args: []string{"--log.level="}, want: []string{"--log.level", "debug, info, warn or error"}},
 		"log format":              {vars: env{"NCP_EXPORTER_LOG_FORMAT": "xml"}, want: []string{"NCP_EXPORTER_LOG_FORMAT", "xml", "logfmt or json"}},
@@ -344,6 +424,29 @@ func TestBadStart(t *testing.T) {
 				if strings.Contains(stderr, never) {
 					t.Errorf("%q is shown: %s", never, stderr)
 				}
+			}
+		})
+	}
+}
+
+// TestIdentityBesideAFile gives each flag that says which account it is, or with
+// which keys, beside a file of accounts.
+func TestIdentityBesideAFile(t *testing.T) {
+	for flag, value := range map[string]string{
+		"demo": "true", "ncp.server-role": "true", "ncp.access-key-file": "k", "ncp.secret-key-file": "k", "ncp.credentials-file": "k", "ncp.profile": "k",
+		"ncp.certificate-manager.profile": "k", "ncp.external-access.profile": "k",
+		"ncp.certificate-manager.url": "https://h.example/api/v2", "ncp.external-access.url": "https://h.example/api/v1", "collector.external-access.subject": "s",
+	} {
+		t.Run(flag, func(t *testing.T) {
+			t.Setenv(config.Variable(flag), value)
+			if strings.HasSuffix(flag, "-key-file") { // alone they are another error
+				t.Setenv(config.Variable("ncp.access-key-file"), value)
+				t.Setenv(config.Variable("ncp.secret-key-file"), value)
+			}
+			code, stdout, stderr := attempt(t, nil, "--config.file=a.yml")
+			if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "--config.file") ||
+				!strings.Contains(stderr, config.FlagName(flag)) && !strings.HasSuffix(flag, "-key-file") {
+				t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 			}
 		})
 	}

@@ -55,6 +55,8 @@ func run(ctx context.Context, args []string, env lookupEnv, stdout, stderr io.Wr
 		return asked
 	case err != nil:
 		return refuse(stderr, err)
+	case cfg.Check.File:
+		return config.CheckFile(cfg, stdout)
 	case cfg.Check.Run:
 		return check.Run(ctx, cfg, env, stdout)
 	}

@@ -6,6 +6,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +14,6 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"ncp_exporter/collector"
-	"ncp_exporter/ncpclient"
 )
 
 // Program is the name of the program, and the beginning of its variables.
@@ -26,13 +26,18 @@ type Config struct {
 	Shard   Shard
 	Log     Log
 	Check   Check
-	Account Account
+	Account Account // without a File the only one; else the defaults of those in it
+
+	File         string        // of the accounts; empty = the flags say one account
+	AutoReload   time.Duration // how often to look whether File changed; 0 = never
+	DemoAccounts int           // how many accounts the simulated NCP has
 }
 
 // Web is how the metrics are served.
 type Web struct {
 	Toolkit       *web.FlagConfig // listen addresses, socket activation, TLS and passwords
 	TelemetryPath string          // without a slash at its end
+	Lifecycle     bool            // POST /-/reload is served
 }
 
 // Shard is which part of the subjects this exporter takes.
@@ -45,6 +50,7 @@ type Log struct{ Level, Format string }
 type Check struct {
 	Run    bool
 	Format string // FormatText or FormatJSON
+	File   bool   // check only the file of the accounts, and ask NCP nothing
 }
 
 // The values of Check.Format.
@@ -55,6 +61,8 @@ const (
 
 // Account is one NCP account.
 type Account struct {
+	Name               string // empty for the account of the flags
+	Formerly           string // the earlier name, whose ledger it takes over; often empty
 	Demo               bool   // its NCP is simulated inside this process
 	Site               string // public, gov or fin
 	Keys               Keys
@@ -66,9 +74,14 @@ type Account struct {
 	StateFile          StateFile
 }
 
-// Keys is where the keys of both APIs come from.
+// Equal says whether nothing of an account has changed.
+func (a Account) Equal(b Account) bool { return reflect.DeepEqual(a, b) }
+
+// Keys is where keys come from. In a file of accounts it is exactly one place; the
+// flags may give several, which are tried in order.
 type Keys struct {
 	AccessKeyFile, SecretKeyFile string // both or none
+	AccessKeyEnv, SecretKeyEnv   string // names of variables; both or none; not by flag
 	CredentialsFile, Profile     string // empty is the default place
 	ServerRole                   bool
 	ServerRoleURL                string
@@ -85,7 +98,8 @@ type Limits struct {
 // CertificateManager is how Certificate Manager is watched.
 type CertificateManager struct {
 	URL            string // empty is that of the site
-	Profile        string // before all other keys, if it is not empty
+	Profile        string // before all other keys, if it is not empty; only by flag
+	Keys           Keys   // in place of the account's; Keys{} = those; only by file
 	Window         time.Duration
 	PerCertificate bool
 }
@@ -93,7 +107,8 @@ type CertificateManager struct {
 // ExternalAccess is how External Access is watched.
 type ExternalAccess struct {
 	URL            string   // empty is that of the site
-	Profile        string   // before all other keys, if it is not empty
+	Profile        string   // before all other keys, if it is not empty; only by flag
+	Keys           Keys     // in place of the account's; Keys{} = those; only by file
 	Subjects       []string // sorted, each once; empty is all that NCP lists
 	PageSize       int
 	InitialHistory string // InitialHistoryCount or InitialHistorySkip
@@ -124,15 +139,14 @@ func (a Account) InMemory() bool {
 // Validated gives the configuration with its lists in order, or an error that
 // names the flag and its variable, on one line. Each value follows its Rule.
 func (c Config) Validated() (Config, error) {
-	subjects := make([]string, len(c.Account.ExternalAccess.Subjects))
-	for i, id := range c.Account.ExternalAccess.Subjects {
-		subjects[i] = strings.TrimSpace(id)
-		if !ncpclient.UsableID(subjects[i]) {
+	subjects := slices.Clone(c.Account.ExternalAccess.Subjects)
+	for i, id := range subjects {
+		var err error
+		if subjects[i], err = parseSubject(id); err != nil {
 			return Config{}, fmt.Errorf("--collector.external-access.subject is %q, which cannot be the id of a subject", id)
 		}
 	}
-	slices.Sort(subjects)
-	c.Account.ExternalAccess.Subjects = slices.Compact(subjects)
+	c.Account.ExternalAccess.Subjects = sortedSet(subjects)
 	switch keys := c.Account.Keys; {
 	case (keys.AccessKeyFile == "") != (keys.SecretKeyFile == ""):
 		return Config{}, errors.New("--ncp.access-key-file and --ncp.secret-key-file go together, but only one of them is given")
@@ -141,8 +155,47 @@ func (c Config) Validated() (Config, error) {
 			FlagName("shard"), c.Shard.Number, FlagName("total-shards"), c.Shard.Total)
 	case c.Check.Format != FormatText && !c.Check.Run:
 		return Config{}, fmt.Errorf("%s is %q, but goes with --check only", FlagName("format"), c.Check.Format)
+	case c.DemoAccounts > 1 && !c.Account.Demo:
+		return Config{}, fmt.Errorf("%s is %d, but goes with --demo only", FlagName("demo.accounts"), c.DemoAccounts)
 	}
-	return c, nil
+	return c, c.validateFile()
+}
+
+// validateFile says what does not go with a file of accounts, or without one. A flag
+// that says which account it is must not be the default of several.
+func (c Config) validateFile() error {
+	a := c.Account
+	for _, flag := range []struct {
+		name            string
+		given, withFile bool
+	}{
+		{name: "config.check", given: c.Check.File, withFile: true},
+		{name: "config.auto-reload-interval", given: c.AutoReload > 0, withFile: true},
+		{name: "demo", given: a.Demo},
+		{name: "ncp.access-key-file", given: a.Keys.AccessKeyFile != ""},
+		{name: "ncp.secret-key-file", given: a.Keys.SecretKeyFile != ""},
+		{name: "ncp.credentials-file", given: a.Keys.CredentialsFile != ""},
+		{name: "ncp.profile", given: a.Keys.Profile != ""},
+		{name: "ncp.server-role", given: a.Keys.ServerRole},
+		{name: "ncp.certificate-manager.profile", given: a.CertificateManager.Profile != ""},
+		{name: "ncp.external-access.profile", given: a.ExternalAccess.Profile != ""},
+		{name: "ncp.certificate-manager.url", given: a.CertificateManager.URL != ""},
+		{name: "ncp.external-access.url", given: a.ExternalAccess.URL != ""},
+		{name: "collector.external-access.subject", given: len(a.ExternalAccess.Subjects) > 0},
+	} {
+		switch {
+		case flag.given && flag.withFile && c.File == "":
+			return fmt.Errorf("%s is given, but goes with --config.file only", FlagName(flag.name))
+		case flag.given && !flag.withFile && c.File != "":
+			return fmt.Errorf("%s is given, but does not go with --config.file, where each account says this for itself", FlagName(flag.name))
+		}
+	}
+	return nil
+}
+
+func sortedSet(texts []string) []string {
+	slices.Sort(texts)
+	return slices.Compact(texts)
 }
 
 // Validate says in one line what is wrong with --web.config.file and the
