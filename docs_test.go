@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -40,6 +41,7 @@ func TestDocs(t *testing.T) {
 		{"docs/configuration.md", "findings", findingTable()},
 		{"docs/configuration.md", "flags", flagTable()},
 		{"docs/metrics.md", "metrics", metricSections(families)},
+		{"docs/metrics.md", "several", metricSections(familiesOfSeveral(t, families))},
 	} {
 		t.Run(table.file+" "+table.name, func(t *testing.T) {
 			old, err := os.ReadFile(table.file)
@@ -270,26 +272,40 @@ func TestCheckIsDocumented(t *testing.T) {
 // account shows them.
 func documentedFamilies(t *testing.T) []*dto.MetricFamily {
 	t.Helper()
-	a := watch(t, simulate(t, ncptest.Config{}), allOn()...).get("/metrics")
+	families := ownFamilies(t, watch(t, simulate(t, ncptest.Config{}), allOn()...).get("/metrics"))
+	for _, name := range describedNames(t) {
+		if !hasFamily(families, name) {
+			t.Errorf("%s is described, but the scrape does not have it", name)
+		}
+	}
+	return families
+}
+
+// familiesOfSeveral are the metrics that an exporter of several accounts has beside
+// others.
+func familiesOfSeveral(t *testing.T, others []*dto.MetricFamily) []*dto.MetricFamily {
+	t.Helper()
+	p := launch(t, nil, "--demo", "--demo.accounts=2")
+	families := slices.Concat(ownFamilies(t, p.get("/metrics")), ownFamilies(t, p.get("/probe?account=demo-1")))
+	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return hasFamily(others, f.GetName()) })
+}
+
+func hasFamily(families []*dto.MetricFamily, name string) bool {
+	return slices.ContainsFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == name })
+}
+
+// ownFamilies are the metrics of the exporter in an answer, by their names.
+func ownFamilies(t *testing.T, a answer) []*dto.MetricFamily {
+	t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	all, err := parser.TextToMetricFamilies(strings.NewReader(a.body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for name := range all {
+	var families []*dto.MetricFamily
+	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if strings.HasPrefix(name, "ncp_") {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	families := make([]*dto.MetricFamily, len(names))
-	for i, name := range names {
-		families[i] = all[name]
-	}
-	for _, name := range describedNames(t) {
-		if !slices.Contains(names, name) {
-			t.Errorf("%s is described, but the scrape does not have it", name)
+			families = append(families, all[name])
 		}
 	}
 	return families

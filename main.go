@@ -9,7 +9,10 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,6 +29,8 @@ import (
 	"ncp_exporter/internal/config"
 	"ncp_exporter/internal/landing"
 	"ncp_exporter/internal/logging"
+	"ncp_exporter/internal/reload"
+	"ncp_exporter/internal/web"
 )
 
 // stopTime is when a signal has ended the program, at the latest.
@@ -57,15 +62,20 @@ func run(ctx context.Context, args []string, env lookupEnv, stdout, stderr io.Wr
 		return refuse(stderr, err)
 	case cfg.Check.File:
 		return config.CheckFile(cfg, stdout)
+	}
+	accounts, err := accountsOf(cfg)
+	switch {
+	case err != nil:
+		return refuse(stderr, err)
 	case cfg.Check.Run:
-		return check.Run(ctx, cfg, env, stdout)
+		return check.Run(ctx, cfg, accounts, env, stdout)
 	}
 	logs, err := logging.New(stderr, cfg.Log.Level, cfg.Log.Format)
 	if err != nil {
 		return refuse(stderr, err)
 	}
 	defer logs.Close()
-	if err := serve(ctx, cfg, env, logs); err != nil {
+	if err := serve(ctx, cfg, accounts, env, logs); err != nil {
 		_ = level.Error(logs.Logger).Log("msg", "Stopped", "err", err)
 		return 1
 	}
@@ -73,16 +83,60 @@ func run(ctx context.Context, args []string, env lookupEnv, stdout, stderr io.Wr
 }
 
 func refuse(stderr io.Writer, err error) (code int) {
-	_, _ = fmt.Fprintf(stderr, "%s: error: %s\n", config.Program, err)
+	for line := range strings.Lines(err.Error()) {
+		_, _ = fmt.Fprintf(stderr, "%s: error: %s\n", config.Program, strings.TrimSpace(line))
+	}
 	return 1
 }
 
-// serve opens the account and serves it until ctx ends.
-func serve(ctx context.Context, cfg config.Config, env lookupEnv, logs logging.Log) error {
+// accountsOf gives the accounts, each with a name; nil if there is only that of the
+// flags, which has none.
+func accountsOf(cfg config.Config) ([]config.Account, error) {
+	if cfg.File != "" {
+		return config.LoadFile(cfg.File, cfg)
+	}
+	if !cfg.Account.Demo || cfg.DemoAccounts < 2 {
+		return nil, nil
+	}
+	accounts := make([]config.Account, cfg.DemoAccounts)
+	for i := range accounts {
+		a := cfg.Account
+		a.Name = fmt.Sprintf("demo-%d", i+1)
+		if !a.InMemory() {
+			a.StateFile.Path = filepath.Join(filepath.Dir(a.StateFile.Path), "accounts", a.Name)
+		}
+		accounts[i] = a
+	}
+	return accounts, nil
+}
+
+// serve opens the accounts and serves them until ctx ends.
+func serve(ctx context.Context, cfg config.Config, accounts []config.Account, env lookupEnv, logs logging.Log) error {
 	logger := logs.Logger
 	_ = level.Info(logger).Log("msg", "Starting "+config.Program, "version", version.Info(), "build", version.BuildContext())
 	limitMemory(env, logger)
-	watched, err := account.Open(ctx, account.Options{Config: cfg.Account, Shard: cfg.Shard, LookupEnv: env, Logger: logger})
+	if accounts == nil {
+		return serveOne(ctx, cfg, env, logs)
+	}
+	return serveSeveral(ctx, cfg, accounts, env, logs)
+}
+
+func versionMetrics() prometheus.Collector {
+	return versioncollector.NewCollector(config.Program, versioncollector.WithExtraConstLabels(prometheus.Labels{"build_date": version.BuildDate}))
+}
+
+// processMetrics are those of the process, whatever it watches.
+func processMetrics() []prometheus.Collector {
+	return []prometheus.Collector{
+		versionMetrics(),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}
+}
+
+// serveOne serves the account of the flags.
+func serveOne(ctx context.Context, cfg config.Config, env lookupEnv, logs logging.Log) error {
+	watched, err := account.Open(ctx, account.Options{Config: cfg.Account, Shard: cfg.Shard, LookupEnv: env, Logger: logs.Logger})
 	if err != nil {
 		return err
 	}
@@ -91,12 +145,72 @@ func serve(ctx context.Context, cfg config.Config, env lookupEnv, logs logging.L
 	if err != nil {
 		return err
 	}
-	metrics := watched.Handler(cfg.Scrape,
-		versioncollector.NewCollector(config.Program, versioncollector.WithExtraConstLabels(prometheus.Labels{"build_date": version.BuildDate})),
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
+	metrics := watched.Handler(cfg.Scrape, processMetrics()...)
 	return serveHTTP(ctx, cfg, routes(cfg.Web.TelemetryPath, metrics, page), watched.Interrupt, logs)
+}
+
+// serveSeveral serves accounts by name, and reloads their file.
+func serveSeveral(ctx context.Context, cfg config.Config, accounts []config.Account, env lookupEnv, logs logging.Log) error {
+	metricsPath := cfg.Web.TelemetryPath
+	if metricsPath == web.ProbePath || metricsPath == web.SDPath {
+		return fmt.Errorf("%s is %s, which serves the accounts: give another path", config.FlagName("web.telemetry-path"), metricsPath)
+	}
+	sayUnused(env, logs.Logger)
+	set, err := account.OpenSet(ctx, account.SetOptions{
+		Shard: cfg.Shard, LookupEnv: env, Logger: logs.Logger, Scrape: cfg.Scrape,
+		Process: []prometheus.Collector{versionMetrics()}, Now: time.Now,
+	}, accounts)
+	if err != nil {
+		return err
+	}
+	defer set.Close()
+	page, err := landing.NewSet(set, metricsPath, logs.Logger, time.Now)
+	if err != nil {
+		return err
+	}
+	probe := web.NewProbe(set, logs.Logger, time.Now)
+	reloader := reload.New(reload.Options{
+		File: cfg.File, Load: func() ([]config.Account, error) { return config.LoadFile(cfg.File, cfg) },
+		Apply: set.Reload, Logger: logs.Logger, Now: time.Now,
+	})
+	mux := routes(metricsPath, web.Metrics(append(processMetrics(), set, probe, reloader)...), page)
+	mux.Handle("GET "+web.ProbePath, probe)
+	mux.Handle("GET "+web.SDPath, web.ServiceDiscovery(set, metricsPath))
+	if cfg.File != "" {
+		if cfg.Web.Lifecycle {
+			mux.Handle(web.ReloadPath, web.Reload(reloader.Reload))
+		}
+		defer runReloader(ctx, reloader, cfg.AutoReload)()
+	}
+	return serveHTTP(ctx, cfg, mux, set.Interrupt, logs)
+}
+
+// runReloader reloads at SIGHUP and at changes of the file. stop ends it.
+func runReloader(ctx context.Context, reloader *reload.Reloader, interval time.Duration) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	var running sync.WaitGroup
+	running.Go(func() { reloader.Run(ctx, hangup, interval) })
+	return func() {
+		signal.Stop(hangup)
+		cancel()
+		running.Wait()
+	}
+}
+
+// sayUnused names the variables of NCP's own tools, which say nothing about several
+// accounts.
+func sayUnused(env lookupEnv, logger log.Logger) {
+	var unused []string
+	for _, name := range []string{"NCLOUD_ACCESS_KEY_ID", "NCLOUD_ACCESS_KEY", "NCLOUD_SECRET_ACCESS_KEY", "NCLOUD_SECRET_KEY", "NCLOUD_PROFILE"} {
+		if v, _ := env(name); v != "" {
+			unused = append(unused, name)
+		}
+	}
+	if len(unused) > 0 {
+		_ = level.Info(logger).Log("msg", "Several accounts: variables of NCP's own tools are used only where an account names them", "variables", strings.Join(unused, ","))
+	}
 }
 
 // gcPercent is how much garbage may lie around, in percent of what is in use: less

@@ -24,7 +24,7 @@ const (
 )
 
 // routes gives each path its handler; all others are not found.
-func routes(telemetryPath string, metrics, landing http.Handler) http.Handler {
+func routes(telemetryPath string, metrics, landing http.Handler) *http.ServeMux {
 	say := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = fmt.Fprintln(w, text) // the client is gone

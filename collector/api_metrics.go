@@ -74,6 +74,14 @@ func (m *APIMetrics) Expect(api string, limit func() float64, operations ...ncpc
 	}
 }
 
+// Restart forgets which APIs are watched, and their limits: Expect tells them anew.
+// The counters go on.
+func (m *APIMetrics) Restart() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.limits)
+}
+
 // RequestDone is called by ncpclient after each HTTP request.
 func (m *APIMetrics) RequestDone(o ncpclient.Observation) {
 	code := codeError

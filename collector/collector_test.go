@@ -234,3 +234,43 @@ func TestAScrapeOutlivesTheUpdateItJoined(t *testing.T) {
 		wantValue(t, <-first, 0, successFamily, "collector", "a")
 	})
 }
+
+// buggy is a collector that panics in Collect and in Close.
+type buggy struct{ *fake }
+
+func (buggy) Close() { panic("oops") }
+
+func (b buggy) Collect(emit func(prometheus.Metric)) {
+	b.fake.Collect(emit)
+	panic("oops")
+}
+
+func TestABugInCollect(t *testing.T) {
+	for name, update := range map[string]func(context.Context) error{"update ends": ok, "update goes on": wait} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newExporter(newFake("good", ok), buggy{newFake("bad", update)})
+				defer e.Close()
+				for range 2 {
+					s := scrapeWithin(t, e, time.Second)
+					wantValue(t, s, 1, successFamily, "collector", "good")
+					wantValue(t, s, 0, successFamily, "collector", "bad")
+				}
+			})
+		})
+	}
+}
+
+// TestScrapeOfAClosedExporter is answered, shows the counters and reads nothing.
+func TestScrapeOfAClosedExporter(t *testing.T) {
+	f := newFake("a", ok)
+	e := newExporter(f)
+	scrapeWithin(t, e, time.Minute)
+	e.Close()
+	s := scrapeWithin(t, e, time.Minute)
+	wantValue(t, s, 0, successFamily, "collector", "a")
+	wantValue(t, s, 1, "a_total")
+	if n := f.updates.Load(); n != 1 {
+		t.Errorf("%d updates, want 1", n)
+	}
+}

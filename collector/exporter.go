@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"ncp_exporter/collector/refresh"
 )
 
 // ExporterOptions are the settings of an Exporter.
@@ -63,8 +66,11 @@ func NewExporter(logger log.Logger, options ExporterOptions, collectors ...Colle
 func (e *Exporter) Close() {
 	e.cancel()
 	for _, r := range e.runners {
+		r.settle()
 		r.running.Wait()
-		r.collector.Close()
+		if bug := refresh.Protect(func() error { r.collector.Close(); return nil }); bug != nil {
+			_ = level.Error(r.logger).Log("msg", "Collector could not be closed", "err", bug)
+		}
 	}
 }
 

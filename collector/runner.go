@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -68,9 +69,10 @@ func (r *runner) scrape(ctx context.Context) answer {
 		select {
 		case <-u.done: // select picks at random if ctx ended too, so look again
 		default:
+			metrics, err := gather(r.collector, 0)
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return answer{gather(r.collector, 0), ctx.Err(), u.since, r.lastSuccess, true}
+			return answer{metrics, cmp.Or(err, ctx.Err()), u.since, r.lastSuccess, true}
 		}
 		if u.cut && !began && ctx.Err() == nil {
 			continue // the deadline of another scrape ended it; this scrape has time left
@@ -89,6 +91,9 @@ func (r *runner) join(ctx context.Context) (u *update, began bool) {
 		return r.current, false
 	}
 	now := r.options.Now()
+	if r.ctx.Err() != nil {
+		return r.closed(now), true
+	}
 	since := now
 	if last := r.last; last != nil {
 		if age := now.Sub(last.since); !last.cut && age >= 0 && age < r.options.MaxAge {
@@ -113,12 +118,32 @@ func (r *runner) join(ctx context.Context) (u *update, began bool) {
 			defer cancel()
 		}
 		u.err = refresh.Protect(func() error { return r.collector.Update(ctx, since) })
-		u.metrics = gather(r.collector, before)
 		u.deadline, _ = ctx.Deadline()
 		u.cut = u.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
+		var bug error
+		u.metrics, bug = gather(r.collector, before)
+		u.err = cmp.Or(u.err, bug)
 		r.finish(u)
 	})
 	return u, true
+}
+
+// errClosed is the answer to a scrape that came when its exporter was being closed.
+var errClosed = errors.New("the account was closed, or is opened with other settings")
+
+// closed gives an update that ended: nothing is read any more, but the counters are
+// shown.
+func (r *runner) closed(now time.Time) *update {
+	metrics, err := gather(r.collector, 0)
+	u := &update{done: make(chan struct{}), answer: answer{metrics: metrics, err: cmp.Or(err, errClosed), since: now, lastSuccess: r.lastSuccess}}
+	close(u.done)
+	return u
+}
+
+// settle returns when a scrape that saw the exporter open has begun its update.
+func (r *runner) settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 }
 
 // finish records that an update ended.
@@ -138,12 +163,15 @@ func (r *runner) finish(u *update) {
 	close(u.done)
 }
 
-// gather collects the metrics of a collector. before is how many there were last
-// time, and tells how much room to make.
-func gather(c Collector, before int) []prometheus.Metric {
+// gather collects the metrics of a collector; those before the bug, if it has one.
+// before is how many there were last time, and tells how much room to make.
+func gather(c Collector, before int) ([]prometheus.Metric, error) {
 	metrics := make([]prometheus.Metric, 0, before+before/8)
-	c.Collect(func(m prometheus.Metric) { metrics = append(metrics, m) })
-	return metrics
+	err := refresh.Protect(func() error {
+		c.Collect(func(m prometheus.Metric) { metrics = append(metrics, m) })
+		return nil
+	})
+	return metrics, err
 }
 
 // log writes a line when a collector begins to fail, fails for another reason, or has

@@ -80,10 +80,16 @@ func (l *logins) drop(id string) { l.TrimCredentials(id, l.added[id]-l.safe[id]+
 // if it says that it read them all.
 func (l *logins) counted(t *testing.T, e exporter) (scrape, error) {
 	t.Helper()
+	return l.countedAt(t, e.url+"/metrics")
+}
+
+// countedAt is counted at another path.
+func (l *logins) countedAt(t *testing.T, url string) (scrape, error) {
+	t.Helper()
 	l.mu.Lock()
 	before := maps.Clone(l.added)
 	l.mu.Unlock()
-	a, err := get(t.Context(), e.url+"/metrics")
+	a, err := get(t.Context(), url)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,12 @@ func NewCertificateManager(cfg Config) (*CertificateManager, error) {
 // less for a while after NCP answered 429; +Inf if there is no limit.
 func (c *CertificateManager) RateLimit() float64 { return c.api.sender.inForce() }
 
+// TakeOver goes on with what NCP's answers of 429 did to an earlier client of the same
+// API: its pause and its lowered rate. It comes before the first call.
+func (c *CertificateManager) TakeOver(from *CertificateManager) {
+	c.api.sender.takeOver(from.api.sender)
+}
+
 // ValidationStatus is the state of a certificate's validation.
 type ValidationStatus string
 

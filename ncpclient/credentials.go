@@ -46,6 +46,9 @@ type CredentialSources struct {
 	AccessKeyFile, SecretKeyFile string
 	// LookupEnv reads the environment, such as os.LookupEnv.
 	LookupEnv func(string) (string, bool)
+	// AccessKeyEnv and SecretKeyEnv are variables that are read instead of those of
+	// NCP's own tools, if they are not empty; both or none.
+	AccessKeyEnv, SecretKeyEnv string
 	// ProfileFile is a file as NCP's own tools write it (~/.ncloud/configure),
 	// and Profile the section of it that is used when the environment has no
 	// keys. A ProfileFile that does not exist is no error unless
@@ -74,7 +77,7 @@ func FindCredentials(s CredentialSources) (Credentials, error) {
 	case s.SecretKeyFile != "":
 		return nil, errors.New("a file with the secret key is given, but none with the access key")
 	}
-	if c, err := environmentCredentials(s.LookupEnv); c != nil || err != nil {
+	if c, err := s.environmentCredentials(); c != nil || err != nil {
 		return c, err
 	}
 	if s.ProfileRequired || s.ProfileFile != "" {
@@ -95,7 +98,8 @@ var (
 	secretKeyVariables = [...]string{"NCLOUD_SECRET_ACCESS_KEY", "NCLOUD_SECRET_KEY"} //nolint:gochecknoglobals // constants
 )
 
-func environmentCredentials(lookup func(string) (string, bool)) (Credentials, error) {
+func (s CredentialSources) environmentCredentials() (Credentials, error) {
+	lookup := s.LookupEnv
 	if lookup == nil {
 		return nil, nil //nolint:nilnil // no credentials here and no error either
 	}
@@ -107,15 +111,19 @@ func environmentCredentials(lookup func(string) (string, bool)) (Credentials, er
 		}
 		return "", ""
 	}
-	accessName, access := first(accessKeyVariables[:])
-	secretName, secret := first(secretKeyVariables[:])
+	accessKeys, secretKeys := accessKeyVariables[:], secretKeyVariables[:]
+	if s.AccessKeyEnv != "" {
+		accessKeys, secretKeys = []string{s.AccessKeyEnv}, []string{s.SecretKeyEnv}
+	}
+	accessName, access := first(accessKeys)
+	secretName, secret := first(secretKeys)
 	switch {
 	case access == "" && secret == "":
 		return nil, nil //nolint:nilnil // no credentials here and no error either
 	case secret == "":
-		return nil, fmt.Errorf("%s is set, but %s is not", accessName, strings.Join(secretKeyVariables[:], " or "))
+		return nil, fmt.Errorf("%s is set, but %s is not", accessName, strings.Join(secretKeys, " or "))
 	case access == "":
-		return nil, fmt.Errorf("%s is set, but %s is not", secretName, strings.Join(accessKeyVariables[:], " or "))
+		return nil, fmt.Errorf("%s is set, but %s is not", secretName, strings.Join(accessKeys, " or "))
 	}
 	keys := Keys{AccessKey: access, SecretKey: secret}
 	if err := keys.check(); err != nil {

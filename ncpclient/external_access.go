@@ -38,6 +38,10 @@ func externalAccessNames() pageNames {
 // less for a while after NCP answered 429; +Inf if there is no limit.
 func (c *ExternalAccess) RateLimit() float64 { return c.api.sender.inForce() }
 
+// TakeOver goes on with what NCP's answers of 429 did to an earlier client of the same
+// API: its pause and its lowered rate. It comes before the first call.
+func (c *ExternalAccess) TakeOver(from *ExternalAccess) { c.api.sender.takeOver(from.api.sender) }
+
 // Subject is one workload that logs in with X.509 certificates.
 type Subject struct {
 	ID          string    // subjectId; empty if the row has none that can be used

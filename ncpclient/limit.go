@@ -249,6 +249,29 @@ func (l *limit) rateAt(now time.Time) float64 {
 	return min(l.configured, l.low+climbed)
 }
 
+// takeOver goes on where the limit of an earlier client of the same API is: with its
+// pause, and with its rate if that is lowered. Nothing was sent through l before.
+func (l *limit) takeOver(from *limit) {
+	from.mu.Lock()
+	now := from.now()
+	low, lowAt, until, asked := from.rateAt(now), from.lowAt, from.until, from.asked
+	lowered := low < from.configured
+	from.mu.Unlock()
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until, l.asked = until, asked
+	if !lowered || low >= l.configured || math.IsInf(l.configured, 1) {
+		return
+	}
+	l.low, l.lowAt = low, now
+	if lowAt.After(now) { // a pause
+		l.lowAt = lowAt
+	}
+	l.bucket.AllowN(l.lowAt, int(l.bucket.TokensAt(l.lowAt)))
+	l.bucket.SetLimitAt(l.lowAt, rate.Limit(l.low))
+}
+
 // inForce is the rate in force now, in requests a second; +Inf if there is no
 // limit.
 func (l *limit) inForce() float64 {

@@ -574,3 +574,46 @@ func TestGivingUpCostsNoToken(t *testing.T) {
 		}
 	})
 }
+
+// TestLimitGoesOn hands on what answers of 429 did to a limit.
+func TestLimitGoesOn(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	newOne := func(perSecond float64) *limit {
+		return newLimit(nil, Config{MaxConcurrency: 4, RateLimit: perSecond, Now: func() time.Time { return now }})
+	}
+	quiet, throttled, paused := newOne(50), newOne(50), newOne(50)
+	throttled.throttled(0, 0)
+	paused.throttled(30*time.Second, 0)
+	for _, test := range []struct {
+		name         string
+		from         *limit
+		configured   float64
+		want, later  float64 // the rates now, and after 45 s
+		pause        time.Duration
+		tokensAtOnce float64
+	}{
+		{"quiet", quiet, 20, 20, 20, 0, 4},
+		{"throttled", throttled, 50, 25, 50, 0, 0},
+		{"throttled, a higher limit", throttled, 100, 25, 75, 0, 0},
+		{"throttled, a limit below", throttled, 10, 10, 10, 0, 4},
+		{"throttled, no limit any more", throttled, 0, math.Inf(1), math.Inf(1), 0, 4},
+		{"paused", paused, 50, 25, 25 + 50.*15/90, 30 * time.Second, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := newOne(test.configured)
+			l.takeOver(test.from)
+			if got := l.inForce(); got != test.want {
+				t.Errorf("the rate is %g, want %g", got, test.want)
+			}
+			if got := l.rateAt(now.Add(45 * time.Second)); math.Abs(got-test.later) > 1e-9 && got != test.later {
+				t.Errorf("the rate in 45 s is %g, want %g", got, test.later)
+			}
+			if got := max(0, l.until.Sub(now)); got != test.pause {
+				t.Errorf("the pause is %s, want %s", got, test.pause)
+			}
+			if got := l.bucket.TokensAt(now); got != test.tokensAtOnce {
+				t.Errorf("%g requests at once, want %g", got, test.tokensAtOnce)
+			}
+		})
+	}
+}

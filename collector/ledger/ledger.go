@@ -126,6 +126,19 @@ func (l *Ledger) Close() error {
 	return nil
 }
 
+// Reconfigure gives the ledger other options. Its file stays where it is; for another
+// owner it is written anew by the next Commit.
+func (l *Ledger) Reconfigure(options Options) {
+	l.commit.Lock()
+	defer l.commit.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.options = options
+	if f, onDisk := l.store.(*file); onDisk && f.owner != options.Owner {
+		f.owner, f.stale = options.Owner, true
+	}
+}
+
 // Plan says how to read a subject's history next.
 func (l *Ledger) Plan(subjectID string) Plan {
 	l.mu.Lock()

@@ -20,7 +20,8 @@ type Item interface {
 	// calls pace before each step but the first; if pace returns an error, Refresh
 	// stops and returns an error that wraps it.
 	Refresh(ctx context.Context, pace Pace) error
-	// Done gets the error of Refresh, nil if it succeeded. A panic is a *PanicError.
+	// Done gets the error of Refresh, nil if it succeeded. A panic is a *PanicError; one
+	// of Done itself is given to Done in a second call.
 	// It is not called if pace stopped the work: that starts over.
 	Done(err error)
 	// TimedOut says whether the last Refresh failed because no answer came in time.
@@ -271,7 +272,9 @@ func (q *Queue) begin(e *entry) {
 	q.working.Go(func() {
 		err := Protect(func() error { return e.Refresh(q.ctx, func() error { return q.pace(e) }) })
 		if !errors.Is(err, errYield) {
-			e.Done(err)
+			if bug := Protect(func() error { e.Done(err); return nil }); bug != nil {
+				_ = Protect(func() error { e.Done(bug); return nil }) // nobody else can be told
+			}
 		}
 		q.end(e, err)
 	})

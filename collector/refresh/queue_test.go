@@ -380,3 +380,28 @@ func TestCounts(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// heedless is an item whose Done panics when it is told of a success.
+type heedless struct{ told []error }
+
+func (*heedless) Key() string                         { return "heedless" }
+func (*heedless) TimedOut() bool                      { return false }
+func (*heedless) Refresh(context.Context, Pace) error { return nil }
+func (h *heedless) Done(err error) {
+	h.told = append(h.told, err)
+	if err == nil {
+		panic("oops")
+	}
+}
+
+func TestABugInDone(t *testing.T) {
+	q := NewQueue(Options{Workers: 1, Now: time.Now})
+	defer q.Close()
+	h := &heedless{}
+	q.Add(h)
+	q.Run(t.Context())
+	var bug *PanicError
+	if len(h.told) != 2 || h.told[0] != nil || !errors.As(h.told[1], &bug) {
+		t.Errorf("Done was told %v, want no error and then the bug", h.told)
+	}
+}

@@ -52,7 +52,7 @@ func (p prober) ask(ctx context.Context, op ncpclient.Operation, question func(c
 	answer.Keys = keys.String()
 	sent := &recorder{}
 	var c clients
-	if _, answer.Err = p.connect(&c, p.api, keys, 0, sent); answer.Err == nil {
+	if answer.Err = p.connect(&c, p.api, keys, 0, sent); answer.Err == nil {
 		answer.Detail, answer.Err = question(ctx, c)
 	}
 	if answer.Err != nil {

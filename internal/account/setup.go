@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/prometheus/common/version"
 
 	"ncp_exporter/collector/ledger"
@@ -35,8 +36,8 @@ type Setup struct {
 type API struct {
 	Name                 string // ncpclient.APICertificateManager or APIExternalAccess
 	BaseURL, Host        string
-	Proxy                string // the host of the proxy on the way; "" if there is none
-	URLFlag, ProfileFlag string
+	Proxy                string                                // the host of the proxy on the way; "" if there is none
+	URLFlag, ProfileFlag string                                // the settings, in words in a file of accounts
 	keys                 func() (ncpclient.Credentials, error) // the same each time
 }
 
@@ -47,11 +48,17 @@ var ErrNothingToWatch = errors.New("there is nothing to watch: --collector.certi
 // NCP. Close ends what it began.
 func Prepare(ctx context.Context, options Options) (*Setup, error) {
 	s := &Setup{Options: options, stopDemo: func() {}, transport: ncpclient.NewTransport(options.Config.Limits.MaxConcurrency, proxyFromEnvironment)}
+	if options.Config.Name != "" {
+		s.Logger = log.With(s.Logger, "account", options.Config.Name)
+	}
+	if options.dial != nil {
+		s.transport.DialContext = options.dial
+	}
 	err := s.locate(ctx)
 	manager, access := s.Config.CertificateManager, s.Config.ExternalAccess
 	err = cmp.Or(err,
-		s.addAPI(ncpclient.APICertificateManager, manager.URL, manager.Profile, "certificate-manager"),
-		s.addAPI(ncpclient.APIExternalAccess, access.URL, access.Profile, "external-access"),
+		s.addAPI(ncpclient.APICertificateManager, manager.URL, "certificate-manager", func() (ncpclient.Credentials, error) { return s.findKeys(manager.Keys, manager.Profile) }),
+		s.addAPI(ncpclient.APIExternalAccess, access.URL, "external-access", func() (ncpclient.Credentials, error) { return s.findKeys(access.Keys, access.Profile) }),
 	)
 	if err != nil {
 		s.Close()
@@ -61,7 +68,7 @@ func Prepare(ctx context.Context, options Options) (*Setup, error) {
 }
 
 // addAPI adds an API if something of it is watched.
-func (s *Setup) addAPI(name, base, profile, flag string) error {
+func (s *Setup) addAPI(name, base, flag string, keys func() (ncpclient.Credentials, error)) error {
 	if !slices.ContainsFunc(s.Watched(), func(w Watch) bool { return w.API == name }) {
 		return nil
 	}
@@ -70,10 +77,13 @@ func (s *Setup) addAPI(name, base, profile, flag string) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	api := API{Name: name, BaseURL: base, Host: u.Host, URLFlag: "--ncp." + flag + ".url", ProfileFlag: "--ncp." + flag + ".profile"}
+	if s.Config.Name != "" {
+		api.URLFlag, api.ProfileFlag = "the url of "+name, "its keys of "+name
+	}
 	if proxy, err := s.transport.Proxy(&http.Request{Method: http.MethodGet, URL: u}); err == nil && proxy != nil {
 		api.Proxy = proxy.Host
 	}
-	api.keys = sync.OnceValues(func() (ncpclient.Credentials, error) { return s.findKeys(profile) })
+	api.keys = sync.OnceValues(keys)
 	s.apis = append(s.apis, api)
 	return nil
 }
@@ -90,8 +100,26 @@ type clients struct {
 	externalAccess     *ncpclient.ExternalAccess
 }
 
-// connect makes the client of an API, and gives its rate limit in force.
-func (s *Setup) connect(c *clients, api API, keys ncpclient.Credentials, retries int, observer ncpclient.Observer) (limit func() float64, err error) {
+// rateLimit gives the rate limit in force of the client of an API.
+func (c clients) rateLimit(api string) func() float64 {
+	if api == ncpclient.APICertificateManager {
+		return c.certificateManager.RateLimit
+	}
+	return c.externalAccess.RateLimit
+}
+
+// takeOver goes on with the back-off of earlier clients, which have that API too.
+func (c clients) takeOver(api string, from clients) {
+	switch {
+	case api == ncpclient.APICertificateManager && from.certificateManager != nil:
+		c.certificateManager.TakeOver(from.certificateManager)
+	case api == ncpclient.APIExternalAccess && from.externalAccess != nil:
+		c.externalAccess.TakeOver(from.externalAccess)
+	}
+}
+
+// connect makes the client of an API.
+func (s *Setup) connect(c *clients, api API, keys ncpclient.Credentials, retries int, observer ncpclient.Observer) (err error) {
 	limits := s.Config.Limits
 	cfg := ncpclient.Config{
 		BaseURL:        api.BaseURL,
@@ -106,17 +134,64 @@ func (s *Setup) connect(c *clients, api API, keys ncpclient.Credentials, retries
 	}
 	if api.Name == ncpclient.APICertificateManager {
 		c.certificateManager, err = ncpclient.NewCertificateManager(cfg)
-		return c.certificateManager.RateLimit, err
+		return err
 	}
 	c.externalAccess, err = ncpclient.NewExternalAccess(cfg)
-	return c.externalAccess.RateLimit, err
+	return err
 }
 
-// findKeys looks for the keys of one API, whose own profile comes first.
-func (s *Setup) findKeys(apiProfile string) (ncpclient.Credentials, error) {
-	if s.demoKeys != nil {
+// findKeys looks for the keys of one API. Its own keys, and its own profile, come
+// first.
+func (s *Setup) findKeys(own config.Keys, apiProfile string) (ncpclient.Credentials, error) {
+	switch keys := s.Config.Keys; {
+	case s.demoKeys != nil:
 		return s.demoKeys, nil
+	case s.Config.Name == "":
+		return s.findKeysByFlags(apiProfile)
+	case own != config.Keys{}:
+		return s.findKeysOf(own)
+	default:
+		return s.findKeysOf(keys)
 	}
+}
+
+// findKeysOf looks for keys in the one place that the file of accounts names.
+func (s *Setup) findKeysOf(keys config.Keys) (ncpclient.Credentials, error) {
+	sources := ncpclient.CredentialSources{AccessKeyFile: keys.AccessKeyFile, SecretKeyFile: keys.SecretKeyFile}
+	switch {
+	case keys.AccessKeyEnv != "":
+		sources.LookupEnv, sources.AccessKeyEnv, sources.SecretKeyEnv = s.LookupEnv, keys.AccessKeyEnv, keys.SecretKeyEnv
+	case keys.Profile != "":
+		sources.ProfileFile, sources.APIProfile = cmp.Or(keys.CredentialsFile, defaultCredentialsFile()), keys.Profile
+	case keys.ServerRole:
+		return serverRole(keys)
+	}
+	found, err := ncpclient.FindCredentials(sources)
+	if errors.Is(err, ncpclient.ErrNoKeys) && keys.AccessKeyEnv != "" {
+		err = fmt.Errorf("%w: set %s and %s", err, keys.AccessKeyEnv, keys.SecretKeyEnv)
+	}
+	return found, err
+}
+
+func serverRole(keys config.Keys) (ncpclient.Credentials, error) {
+	role, err := ncpclient.ServerRoleCredentials(cmp.Or(keys.ServerRoleURL, ncpclient.MetadataURL), time.Now)
+	if err != nil {
+		return nil, fmt.Errorf("--ncp.server-role.url: %w", err)
+	}
+	return role, nil
+}
+
+// defaultCredentialsFile is that of NCP's own tools; "" if there is no home.
+func defaultCredentialsFile() string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".ncloud", "configure")
+}
+
+// findKeysByFlags looks in all places that the flags and the environment name.
+func (s *Setup) findKeysByFlags(apiProfile string) (ncpclient.Credentials, error) {
 	keys := s.Config.Keys
 	ncloudProfile, _ := s.LookupEnv("NCLOUD_PROFILE")
 	sources := ncpclient.CredentialSources{
@@ -128,13 +203,11 @@ func (s *Setup) findKeys(apiProfile string) (ncpclient.Credentials, error) {
 		ProfileRequired: keys.CredentialsFile != "" || keys.Profile != "",
 		APIProfile:      apiProfile,
 	}
-	if home, err := os.UserHomeDir(); err == nil {
-		sources.ProfileFile = cmp.Or(sources.ProfileFile, filepath.Join(home, ".ncloud", "configure"))
-	}
+	sources.ProfileFile = cmp.Or(sources.ProfileFile, defaultCredentialsFile())
 	if keys.ServerRole {
-		role, err := ncpclient.ServerRoleCredentials(keys.ServerRoleURL, time.Now)
+		role, err := serverRole(keys)
 		if err != nil {
-			return nil, fmt.Errorf("--ncp.server-role.url: %w", err)
+			return nil, err
 		}
 		sources.ServerRole = role
 	}

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
+
 	"ncp_exporter/ncpclient"
 	"ncp_exporter/ncpclient/ncptest"
 )
 
 // locate completes the configuration by where the APIs are.
 func (s *Setup) locate(ctx context.Context) error {
+	s.owner.Account = s.Config.Name
 	if s.Config.Demo {
 		return s.simulate(ctx)
 	}
@@ -35,9 +38,17 @@ func siteURLs(site string) (certificateManager, externalAccess string) {
 	}
 }
 
+// seed makes the simulated accounts differ; that of the flags has 0.
+func seed(name string) uint64 {
+	if name == "" {
+		return 0
+	}
+	return xxhash.Sum64String(name)
+}
+
 // simulate starts the simulated NCP, which lives until the account is closed.
 func (s *Setup) simulate(ctx context.Context) error {
-	demo := ncptest.NewDemo(ncptest.Config{})
+	demo := ncptest.NewDemo(ncptest.Config{Seed: seed(s.Config.Name)})
 	if err := demo.Start(); err != nil { //nolint:contextcheck // stopDemo ends it
 		return fmt.Errorf("starting the simulated NCP: %w", err)
 	}

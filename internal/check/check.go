@@ -29,9 +29,13 @@ const (
 	findWebConfig  = "web_config"
 )
 
-// Run checks, writes the report and returns the exit code: 0 if nothing failed.
-func Run(ctx context.Context, cfg config.Config, lookupEnv func(string) (string, bool), stdout io.Writer) (code int) {
-	r := report{OK: true, Checks: findings(ctx, cfg, lookupEnv)}
+// Run checks, writes the report and returns the exit code: 0 if nothing failed. It
+// checks several accounts, or that of the flags if there are none.
+func Run(ctx context.Context, cfg config.Config, accounts []config.Account, lookupEnv func(string) (string, bool), stdout io.Writer) (code int) {
+	if accounts == nil {
+		accounts = []config.Account{cfg.Account}
+	}
+	r := report{OK: true, Checks: findings(ctx, cfg, accounts, lookupEnv)}
 	for i, f := range r.Checks {
 		r.OK = r.OK && f.Status != statusFail
 		r.Checks[i].What, r.Checks[i].Detail, r.Checks[i].Remedy = clean(f.What), clean(f.Detail), clean(f.Remedy)
@@ -49,40 +53,69 @@ func Run(ctx context.Context, cfg config.Config, lookupEnv func(string) (string,
 // grace is how long a check may take to say that its time was over.
 const grace = time.Second
 
-func findings(ctx context.Context, cfg config.Config, lookupEnv func(string) (string, bool)) []finding {
+// findings are those of all accounts, which are checked side by side, and of the rest.
+func findings(ctx context.Context, cfg config.Config, accounts []config.Account, lookupEnv func(string) (string, bool)) []finding {
+	late, cancel := context.WithTimeout(ctx, cfg.Scrape.Timeout+grace)
+	defer cancel()
+	ctx, cancel = context.WithTimeout(late, cfg.Scrape.Timeout)
+	defer cancel()
+	found := make([][]finding, len(accounts)+1)
+	var all sync.WaitGroup
+	for i, a := range accounts {
+		c := &checker{Config: cfg}
+		c.Account = a
+		all.Go(func() { found[i] = c.account(ctx, late, lookupEnv) })
+	}
+	all.Go(func() {
+		c := &checker{Config: cfg}
+		found[len(accounts)] = c.within(late, []string{findWebConfig}, c.webConfig)
+	})
+	all.Wait()
+	return slices.Concat(found...)
+}
+
+// account gives what is found of one account.
+func (c *checker) account(ctx, late context.Context, lookupEnv func(string) (string, bool)) []finding {
 	setup, err := account.Prepare(ctx, account.Options{
-		Config: cfg.Account, Shard: cfg.Shard, LookupEnv: lookupEnv, Logger: log.NewNopLogger(),
+		Config: c.Account, Shard: c.Shard, LookupEnv: lookupEnv, Logger: log.NewNopLogger(),
 	})
 	if err != nil {
 		return []finding{failed(findCollectors, "--demo", err.Error(), "see that a port of loopback is free")}
 	}
 	defer setup.Close()
-	c := &checker{Config: cfg, setup: setup}
-	late, cancel := context.WithTimeout(ctx, cfg.Scrape.Timeout+grace)
-	defer cancel()
-	ctx, cancel = context.WithTimeout(late, cfg.Scrape.Timeout)
-	defer cancel()
-
+	c.setup = setup
 	watched := setup.Watched()
-	ofCalls, ofFiles := make([][]finding, len(watched)), make([][]finding, 2)
+	ofCalls := make([][]finding, len(watched))
+	var ofLedger []finding
 	var all sync.WaitGroup
 	for i, w := range watched {
 		all.Go(func() { ofCalls[i] = c.within(late, names(w), func() []finding { return c.probe(ctx, w) }) })
 	}
-	all.Go(func() { ofFiles[0] = c.within(late, []string{findLedger}, func() []finding { return c.ledger(ctx) }) })
-	all.Go(func() { ofFiles[1] = c.within(late, []string{findWebConfig}, c.webConfig) })
+	all.Go(func() { ofLedger = c.within(late, []string{findLedger}, func() []finding { return c.ledger(ctx) }) })
 	all.Wait()
 	result := slices.Concat([]finding{c.collectors()}, slices.Concat(ofCalls...))
 	if len(watched) > 0 {
 		result = append(result, clock(result))
 	}
-	return append(result, slices.Concat(ofFiles...)...)
+	result = append(result, ofLedger...)
+	for i := range result {
+		result[i].Account = c.Account.Name
+	}
+	return result
 }
 
 // checker is what the checks share.
 type checker struct {
-	config.Config
-	setup *account.Setup
+	config.Config // with the account that is checked
+	setup         *account.Setup
+}
+
+// setting is the name of a setting: a flag, or a field of the file of accounts.
+func (c *checker) setting(flag, field string) string {
+	if c.Account.Name == "" {
+		return flag
+	}
+	return field
 }
 
 // within gives what check finds. What hangs in the operating system, as a file on
@@ -114,7 +147,7 @@ func seconds(d time.Duration) float64 { return float64(max(1, d.Milliseconds()))
 
 // collectors says what is watched, and why the rest is not.
 func (c *checker) collectors() finding {
-	what := "--ncp.site=" + c.Account.Site
+	what := c.setting("--ncp.site=", "site: ") + c.Account.Site
 	if c.Account.Demo {
 		what = "--demo"
 	}
@@ -203,7 +236,7 @@ func clock(found []finding) finding {
 
 func (c *checker) ledger(ctx context.Context) []finding {
 	file := c.Account.StateFile
-	f := finding{Name: findLedger, Status: statusOK, What: "--state.file=" + file.Path}
+	f := finding{Name: findLedger, Status: statusOK, What: c.setting("--state.file=", "state_file: ") + file.Path}
 	if c.Account.InMemory() {
 		f.What, f.Detail = "--state.file=", "in memory, as asked for: counters start over with each start"
 		return []finding{f}

@@ -69,8 +69,8 @@ func (d *diagnosis) explain() (detail, remedy string) {
 // inForce names the settings that the reason is about, with their values.
 func (d *diagnosis) inForce(e *ncpclient.Error) string {
 	api := d.answer.API
-	way := fmt.Sprintf("%s leads to %s%s, --ncp.site is %s", api.URLFlag, api.Host, d.proxied(), d.Account.Site)
-	another := fmt.Sprintf("now the key is from %s, %s names another; or leave it out (%s)", d.answer.Keys, api.ProfileFlag, d.watch.OffFlag())
+	way := fmt.Sprintf("%s leads to %s%s, %s is %s", api.URLFlag, api.Host, d.proxied(), d.setting("--ncp.site", "site"), d.Account.Site)
+	another := fmt.Sprintf("now the key is from %s, %s names another; or leave it out (%s)", d.answer.Keys, api.ProfileFlag, d.setting(d.watch.OffFlag(), "enabled: false"))
 	if e.Status == http.StatusForbidden && e.Origin == "" && e.Code == "" {
 		return "neither NCP's gateway nor its endpoint signed this answer, so something on the way may refuse it: " + way
 	}
@@ -78,21 +78,21 @@ func (d *diagnosis) inForce(e *ncpclient.Error) string {
 	case ncpclient.ErrCredentials:
 		return fmt.Sprintf("they are from %s: see that they can be read there, or that this server has a role; or name another place of keys", d.answer.Keys)
 	case ncpclient.ErrKey:
-		return fmt.Sprintf("the keys are from %s, and must be of the site %s (--ncp.site)", d.answer.Keys, d.Account.Site)
+		return fmt.Sprintf("the keys are from %s, and must be of the site %s (%s)", d.answer.Keys, d.Account.Site, d.setting("--ncp.site", "site"))
 	case ncpclient.ErrMainAccountKey:
 		return another
 	case ncpclient.ErrPermission:
 		return fmt.Sprintf("%s needs %s; %s", d.answer.Call.Operation, d.answer.Call.Needs, another)
 	case ncpclient.ErrRateLimited:
-		return fmt.Sprintf("--ncp.rate-limit is %g", d.Account.Limits.RateLimit)
+		return fmt.Sprintf("%s is %g", d.setting("--ncp.rate-limit", "rate_limit"), d.Account.Limits.RateLimit)
 	case ncpclient.ErrTimeout, ncpclient.ErrLimited:
-		return fmt.Sprintf("a firewall may drop what goes to %s; if NCP is only slow, raise --ncp.timeout (now %s) and --scrape.timeout (now %s)",
-			api.Host, d.Account.Limits.Timeout, d.Scrape.Timeout)
+		return fmt.Sprintf("a firewall may drop what goes to %s; if NCP is only slow, raise %s (now %s) and --scrape.timeout (now %s)",
+			api.Host, d.setting("--ncp.timeout", "timeout"), d.Account.Limits.Timeout, d.Scrape.Timeout)
 	case ncpclient.ErrClock:
 		return "" // there is nothing to name
 	case ncpclient.ErrNotFound, ncpclient.ErrBadRequest:
 		if e.Operation == ncpclient.OpCredentials && len(d.Account.ExternalAccess.Subjects) > 0 {
-			return "--collector.external-access.subject names a subject that NCP does not know, or not any more"
+			return d.setting("--collector.external-access.subject", "external_access.subjects") + " names a subject that NCP does not know, or not any more"
 		}
 		return way
 	case ncpclient.ErrServer, ncpclient.ErrRefused:
@@ -130,7 +130,7 @@ func (d *diagnosis) network() string {
 	case op != nil && op.Op == "proxyconnect":
 		return fmt.Sprintf("the proxy %s cannot be reached: correct HTTPS_PROXY, or except %s from it by NO_PROXY", api.Proxy, api.Host)
 	case errors.As(err, &dns):
-		return fmt.Sprintf("check --ncp.site (now %s), %s and this machine's DNS; behind a proxy set HTTPS_PROXY", d.Account.Site, api.URLFlag)
+		return fmt.Sprintf("check %s (now %s), %s and this machine's DNS; behind a proxy set HTTPS_PROXY", d.setting("--ncp.site", "site"), d.Account.Site, api.URLFlag)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("nobody listens at %s, or a firewall refuses: check %s and the firewall; behind a proxy set HTTPS_PROXY", api.Host, api.URLFlag)
 	case api.Proxy != "" && op == nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):

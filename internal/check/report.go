@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ type report struct {
 
 // finding is one thing that --check looked at.
 type finding struct {
+	Account string  `json:"account,omitempty"` // empty for that of the flags
 	Name    string  `json:"name"`
 	Status  string  `json:"status"`
 	What    string  `json:"what"`   // that was asked or looked at
@@ -54,8 +56,12 @@ func (r report) text(w io.Writer) error {
 	labels := map[string]string{statusOK: "ok  ", statusWarn: "WARN", statusFail: "FAIL"}
 	failures := 0
 	for _, f := range r.Checks {
-		fmt.Fprintf(&b, "%s  %s", labels[f.Status], f.Name)
-		for _, part := range []string{f.What, f.Detail} {
+		fmt.Fprintf(&b, "%s  %s", labels[f.Status], cmp.Or(f.Account, f.Name))
+		parts := []string{f.What, f.Detail}
+		if f.Account != "" {
+			parts = []string{f.Name, f.What, f.Detail}
+		}
+		for _, part := range parts {
 			if part != "" {
 				b.WriteString(": " + part)
 			}

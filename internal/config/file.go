@@ -271,8 +271,7 @@ func (f *fileParser) locate(a *Account) {
 	case !given && flag.Path == "":
 		*ledger = flag
 	case !given:
-		// A renamed account goes on in the file of its earlier name.
-		*ledger = StateFile{Path: filepath.Join(filepath.Dir(flag.Path), "accounts", cmp.Or(a.Formerly, a.Name)), Given: flag.Given}
+		*ledger = StateFile{Path: filepath.Join(filepath.Dir(flag.Path), "accounts", a.Name), Given: flag.Given}
 	case ledger.Path == "" || filepath.IsAbs(ledger.Path):
 		ledger.Given = true
 	case flag.Path == "":

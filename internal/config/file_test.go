@@ -187,7 +187,7 @@ func TestLedgersOfAccounts(t *testing.T) {
 		"of the flags":     {StateFile{Path: DefaultStateFile}, "state_file: ncp_exporter.db", StateFile{"data/ncp_exporter.db", true}},
 		"absolute":         {StateFile{"", true}, "state_file: /y.db", StateFile{"/y.db", true}},
 		"in memory":        {StateFile{"/l/x.db", true}, "state_file: ''", StateFile{"", true}},
-		"renamed":          {StateFile{"/l/x.db", true}, "formerly: uno", StateFile{"/l/accounts/uno", true}},
+		"renamed":          {StateFile{"/l/x.db", true}, "formerly: uno", StateFile{"/l/accounts/one", true}},
 		"renamed and told": {StateFile{"/l/x.db", true}, "formerly: uno\n    state_file: a", StateFile{"/l/a", true}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
 
@@ -20,7 +21,13 @@ import (
 )
 
 //go:embed page.html
-var pageHTML string
+var pageHTML string // of an account
+
+//go:embed accounts.html
+var accountsHTML string // of all accounts
+
+//go:embed style.html
+var styleHTML string // of both
 
 // maxRows is how many subjects or certificates the page shows: those that
 // somebody has to look at come first.
@@ -28,34 +35,52 @@ const maxRows = 100
 
 // New makes the page of an account, whose metrics are at a path. now is the clock.
 func New(watched *account.Account, metrics string, now func() time.Time) (http.Handler, error) {
+	page, err := parse(pageHTML, now)
+	if err != nil {
+		return nil, err
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		write(w, page, newView(watched, metrics, now()), watched.Logger)
+	}), nil
+}
+
+// parse makes a page, to which all share the style and the templates of pageHTML.
+func parse(text string, now func() time.Time) (*template.Template, error) {
 	functions := template.FuncMap{
 		"moment": func(t time.Time) moment { return momentOf(t, now()) },
 		"label":  collector.LabelValue,
 	}
-	page, err := template.New("landing").Funcs(functions).Parse(pageHTML)
+	page, err := template.New("landing").Funcs(functions).Parse(text)
+	if err == nil {
+		_, err = page.New("style").Parse(styleHTML)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("making the landing page: %w", err)
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		var text bytes.Buffer
-		if err := page.Execute(&text, newView(watched, metrics, now())); err != nil {
-			_ = level.Error(watched.Logger).Log("msg", "The landing page could not be made", "err", err)
-			http.Error(w, "The landing page could not be made; the log says why.", http.StatusInternalServerError)
-			return
-		}
-		header := w.Header()
-		header.Set("Content-Type", "text/html; charset=utf-8")
-		header.Set("Cache-Control", "no-store")
-		header.Set("X-Content-Type-Options", "nosniff")
-		// Strangers choose the names of subjects: no script runs here.
-		header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-		_, _ = text.WriteTo(w) // the client is gone
-	}), nil
+	return page, nil
+}
+
+// write answers with a page.
+func write(w http.ResponseWriter, page *template.Template, content any, logger log.Logger) {
+	var text bytes.Buffer
+	if err := page.Execute(&text, content); err != nil {
+		_ = level.Error(logger).Log("msg", "The landing page could not be made", "err", err)
+		http.Error(w, "The landing page could not be made; the log says why.", http.StatusInternalServerError)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", "text/html; charset=utf-8")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	// Strangers choose the names of subjects: no script runs here.
+	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	_, _ = text.WriteTo(w) // the client is gone
 }
 
 // view is what the page shows.
 type view struct {
 	badge
+	Name             string // of the account; empty for that of the flags
 	Version, Metrics string
 	Now              time.Time
 	Wrong            int // things that are
@@ -113,7 +138,10 @@ func (v *view) note(sentence string) {
 }
 
 func newView(watched *account.Account, metrics string, now time.Time) *view {
-	v := &view{Version: version.Version, Metrics: metrics, Now: now, Success: ledger.Success, Failure: ledger.Failure}
+	v := &view{Name: watched.Config.Name, Version: version.Version, Metrics: metrics, Now: now, Success: ledger.Success, Failure: ledger.Failure}
+	if err := watched.Err(); err != nil {
+		v.wrong(1, "The account cannot be used now: "+err.Error())
+	}
 	asked := v.addCollectors(watched.Status())
 	for _, c := range watched.Collectors() {
 		if c, ok := c.(changing); ok {
