@@ -361,7 +361,7 @@ func (a *alert) check(t *testing.T) {
 	if url := a.Annotations["runbook_url"]; url != "docs/runbooks.md#"+strings.ToLower(name) {
 		t.Errorf("%s: the runbook is %s", name, url)
 	}
-	for _, label := range []string{"order_id", "certificate_id", "subject_id", "x509_subject", "instance", "collector", "api", "reason"} {
+	for _, label := range []string{"account", "order_id", "certificate_id", "subject_id", "x509_subject", "instance", "collector", "api", "reason"} {
 		if value := a.Labels[label]; value != "" && !strings.Contains(a.Annotations["description"], value) {
 			t.Errorf("%s: the description does not tell the %s %s: %s", name, label, value, a.Annotations["description"])
 		}

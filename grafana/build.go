@@ -51,11 +51,13 @@ func Read(dir fs.FS) ([]*Dashboard, error) {
 	return all, nil
 }
 
-// query fills in what every selector must have: queries are written with TARGET and
-// SUBJECT in its place.
+// query fills in what every selector must have: queries are written with EXPORTER,
+// TARGET and SUBJECT in its place. EXPORTER is for the series of a process: it has them
+// once, whatever account is chosen.
 func query(expr string) string {
 	expr = strings.ReplaceAll(expr, "SUBJECT", `TARGET, subject_id=~"$subject"`)
-	return strings.ReplaceAll(expr, "TARGET", `job=~"$job", instance=~"$instance"`)
+	expr = strings.ReplaceAll(expr, "TARGET", `EXPORTER, account=~"$account"`)
+	return strings.ReplaceAll(expr, "EXPORTER", `job=~"$job", instance=~"$instance"`)
 }
 
 func datasource() Datasource { return Datasource{Type: "prometheus", UID: "${datasource}"} }
@@ -84,7 +86,7 @@ func dashboard(uid, title, description string, other DashboardLink, panels ...Pa
 				Step:        "1m",
 				TagKeys:     "severity",
 				TitleFormat: "{{alertname}}",
-				TextFormat:  "{{x509_subject}} {{subject_id}} {{order_id}} {{certificate_id}} {{collector}} {{instance}}",
+				TextFormat:  "{{x509_subject}} {{subject_id}} {{order_id}} {{certificate_id}} {{collector}} {{account}} {{instance}}",
 			},
 		}},
 		Links: []DashboardLink{
@@ -119,6 +121,9 @@ func variables() []Variable {
 			Refresh: 2, Sort: 1, Multi: true, IncludeAll: true, Current: all(),
 		}
 	}
+	account := list("account", "Account", "Accounts of these exporters. Empty if Prometheus gives the targets no label account.",
+		`label_values(ncp_exporter_build_info{`+query("EXPORTER")+`}, account)`)
+	account.AllValue = ".*" // also none
 	names := `query_result(max by (subject_id, x509_subject) (ncp_external_access_subject_info{` + query("TARGET") + `}))`
 	subject := list("subject", "Subject", "Subjects of External Access, by their X.509 name.", names)
 	subject.Query = VariableQuery{Query: names, RefID: "variable", QryType: 3}
@@ -132,6 +137,7 @@ func variables() []Variable {
 		},
 		list("job", "Job", "Scrape jobs with an ncp_exporter.", `label_values(ncp_exporter_build_info, job)`),
 		list("instance", "Instance", "Exporters of these jobs.", `label_values(ncp_exporter_build_info{job=~"$job"}, instance)`),
+		account,
 		subject,
 		{
 			Name: "runbooks", Label: "Runbooks", Description: "Where the runbooks are.",
@@ -276,8 +282,8 @@ func colored() Property {
 	return prop("custom.cellOptions", map[string]any{"type": "color-text"})
 }
 
-// table shows these columns in this order, and no others. The answers to several
-// queries are joined by the field joinBy.
+// table shows these columns in this order, and no others; a column that no answer has is
+// left out. The answers to several queries are joined by the field joinBy.
 func table(title, description string, pos GridPos, none, joinBy string, columns []column, sortBy []any, targets ...Target) Panel {
 	p := panel("table", title, description, pos, targets, Field{
 		NoValue: none, Unit: "string",

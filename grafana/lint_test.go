@@ -72,20 +72,22 @@ func lintVariables(t *testing.T, d *Dashboard, metrics map[string][]string) {
 		if v.Label == "" || v.Description == "" || !v.Multi || !v.IncludeAll || v.Refresh != 2 || v.Datasource == nil || *v.Datasource != datasource() {
 			t.Errorf("the variable %s is not like the others", v.Name)
 		}
-		for _, s := range selectors(t, v.Definition, `, job\)$|, instance\)$`) {
+		for _, s := range selectors(t, v.Definition, `, job\)$|, instance\)$|, account\)$`) {
 			if _, ok := metrics[s.metric]; !ok {
 				t.Errorf("the variable %s asks for %s, which docs/metrics.md does not have", v.Name, s.metric)
 			}
 		}
 	}
-	if want := []string{"datasource", "job", "instance", "subject", "runbooks"}; !slices.Equal(names, want) {
+	if want := []string{"datasource", "job", "instance", "account", "subject", "runbooks"}; !slices.Equal(names, want) {
 		t.Errorf("the variables are %v, want %v", names, want)
 	}
 	if v := d.Templating.List[0]; v.Type != "datasource" || v.Query != "prometheus" {
 		t.Errorf("the first variable is not a data source: %+v", v)
 	}
-	if v := d.Templating.List[3]; v.AllValue != ".*" {
-		t.Error("all subjects do not include those that there are none of")
+	for _, v := range d.Templating.List[3:5] {
+		if v.AllValue != ".*" {
+			t.Errorf("all values of %s do not include an empty one", v.Name)
+		}
 	}
 }
 
@@ -218,6 +220,24 @@ func lintQuery(t reporter, panel, expr, kind string, metrics map[string][]string
 			t.Errorf("%s counts twice what two exporters see", found[0])
 		}
 	}
+	lintAccounts(t, expr)
+}
+
+// lintAccounts wants no account to hide behind another one of its job: what belongs to an
+// account is grouped and matched by it. Sums and the worst value over all accounts by
+// something else, such as the API, are fine.
+func lintAccounts(t reporter, expr string) {
+	grouping := regexp.MustCompile(`\b(by|on|without|ignoring)\s*\(([^)]*)\)`)
+	owned := []string{"job", "subject_id", "collector", "order_id", "certificate_id", "trust_anchor_id"}
+	for _, found := range grouping.FindAllStringSubmatch(expr, -1) {
+		labels := strings.Split(found[2], ", ")
+		account := slices.Contains(labels, "account")
+		kept := found[1] == "by" || found[1] == "on"
+		needed := slices.ContainsFunc(labels, func(l string) bool { return slices.Contains(owned, l) })
+		if kept && needed && !account || !kept && (account || slices.Contains(labels, "job")) {
+			t.Errorf("%s takes accounts for one another", found[0])
+		}
+	}
 }
 
 // lintSelector wants a metric that there is, of the exporters that were chosen.
@@ -227,6 +247,9 @@ func lintSelector(t reporter, panel string, s selector, metrics map[string][]str
 		t.Errorf("%s is not in docs/metrics.md", s.metric)
 	}
 	wanted := map[string]string{"target-job-rule": `job=~"$job"`, "target-instance-rule": `instance=~"$instance"`}
+	if !regexp.MustCompile(`^(process|go)_`).MatchString(s.metric) { // of an exporter with all its accounts
+		wanted["target-account-rule"] = `account=~"$account"`
+	}
 	if slices.Contains(labels, "subject_id") {
 		wanted["subject"] = `subject_id=~"$subject"`
 	}
@@ -237,7 +260,7 @@ func lintSelector(t reporter, panel string, s selector, metrics map[string][]str
 	}
 	for _, m := range s.matchers {
 		label := regexp.MustCompile(`^\w+`).FindString(m)
-		if !strings.HasPrefix(s.metric, "ALERTS") && label != "job" && label != "instance" && !slices.Contains(labels, label) {
+		if !strings.HasPrefix(s.metric, "ALERTS") && !slices.Contains([]string{"job", "instance", "account"}, label) && !slices.Contains(labels, label) {
 			t.Errorf("%s has no label %s", s.metric, label)
 		}
 	}
@@ -372,6 +395,12 @@ func TestLintFinds(t *testing.T) {
 	for name, expr := range map[string]string{
 		"no job":           `max(ncp_scrape_collector_success{instance=~"$instance"})`,
 		"no instance":      `max(ncp_scrape_collector_success{job=~"$job"})`,
+		"no account":       `max(ncp_scrape_collector_success{EXPORTER})`,
+		"by job":           `max(max by (job) (ncp_scrape_collector_success{TARGET}))`,
+		"by subject":       `max(max by (subject_id) (ncp_external_access_subject_refresh_success{SUBJECT}))`,
+		"on subject":       `max(up{TARGET} and on (subject_id) up{TARGET})`,
+		"without account":  `max without (account) (ncp_scrape_collector_success{TARGET})`,
+		"ignoring account": `max(up{TARGET} unless ignoring (account) up{TARGET})`,
 		"no subject":       `max(ncp_external_access_subject_refresh_success{TARGET})`,
 		"no such metric":   `max(ncp_scrape_collector_failure{TARGET})`,
 		"no such label":    `max(ncp_scrape_collector_success{TARGET, api="x"})`,

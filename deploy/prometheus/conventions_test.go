@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 func read(t *testing.T, name string) string {
@@ -52,8 +54,10 @@ func TestConventions(t *testing.T) {
 			if summary := r.Annotations["summary"]; summary == "" || strings.Contains(summary, "{{") {
 				t.Errorf("%s: the summary %q is not a fixed text", r.Alert, summary)
 			}
-			if description := r.Annotations["description"]; !strings.Contains(description, "$labels.job") {
-				t.Errorf("%s: the description %q does not tell the job", r.Alert, description)
+			for _, label := range tells(r.Alert) {
+				if description := r.Annotations["description"]; !strings.Contains(description, "$labels."+label) {
+					t.Errorf("%s: the description %q does not tell the %s", r.Alert, description, label)
+				}
 			}
 			url := runbook.FindStringSubmatch(r.Annotations["runbook_url"])
 			if url == nil || url[2] != strings.ToLower(r.Alert) {
@@ -73,6 +77,91 @@ func TestConventions(t *testing.T) {
 	}
 }
 
+// tells are the labels that the description of an alert must give. Two alerts are about
+// an exporter with all its accounts.
+func tells(alert string) []string {
+	if alert == "NCPExporterDown" || alert == "NCPConfigReloadFailed" {
+		return []string{"job", "instance"}
+	}
+	return []string{"job", "account"}
+}
+
+// merging are the places of an expression in which series of several accounts become one
+// or match each other: groupings and matchings without job and account, and aggregations
+// of everything.
+func merging(expr string) []string {
+	var found []string
+	masked := mask(expr)
+	for _, m := range regexp.MustCompile(`\b(by|on|without|ignoring) \(([^)]*)\)`).FindAllStringSubmatch(masked, -1) {
+		labels := strings.Split(m[2], ", ")
+		named := slices.Contains(labels, "job") || slices.Contains(labels, "account")
+		both := slices.Contains(labels, "job") && slices.Contains(labels, "account")
+		if kept := m[1] == "by" || m[1] == "on"; kept && !both || !kept && named {
+			found = append(found, m[0])
+		}
+	}
+	aggregation := `\b(sum|min|max|avg|group|count|stddev|stdvar|topk|bottomk|quantile|count_values) ?\(`
+	return append(found, regexp.MustCompile(aggregation).FindAllString(masked, -1)...)
+}
+
+// TestAccountBesideJob wants no account to hide behind another one of its job: in rules,
+// and in what Alertmanager groups and inhibits.
+func TestAccountBesideJob(t *testing.T) {
+	// They ask for the other targets of an exporter, which are those of other accounts.
+	across := map[string][]string{
+		"NCPExporterDown": {"without (account)", "without (account)"},
+		"NCPAccountDown":  {"ignoring (account)"},
+	}
+	for _, g := range readRules(t).Groups {
+		for _, r := range g.Rules {
+			if found := merging(r.Expr); !slices.Equal(found, across[r.Alert]) {
+				t.Errorf("%s merges accounts by %q, want %q", r.name(), found, across[r.Alert])
+			}
+		}
+	}
+	for expr, want := range map[string]int{
+		"max by (job) (a)":                          1,
+		"max by (account, subject_id) (a)":          1,
+		"a unless on (job, instance) b":             1,
+		"a * on (subject_id) group_left () b":       1,
+		"sum without (job) (a)":                     1,
+		"a == ignoring (result, account) b":         1,
+		"max(a)":                                    1,
+		"max by (job, account) (a) or sum(b)":       1,
+		"max by (job, account) (a)":                 0,
+		"a and on (job, account, instance) b":       0,
+		"sum without (result) (a) + min_over(b)":    0,
+		`label_replace(a, "x", "by (job)", "", "")`: 0,
+	} {
+		if found := merging(expr); len(found) != want {
+			t.Errorf("%s merges accounts by %q, want %d places", expr, found, want)
+		}
+	}
+
+	var file struct {
+		Route struct {
+			GroupBy []string `yaml:"group_by"`
+		} `yaml:"route"`
+		Inhibit []struct {
+			Source []string `yaml:"source_matchers"`
+			Equal  []string `yaml:"equal"`
+		} `yaml:"inhibit_rules"`
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "alertmanager.yml")), &file); err != nil {
+		t.Fatal(err)
+	}
+	if by := file.Route.GroupBy; !slices.Contains(by, "job") || !slices.Contains(by, "account") {
+		t.Errorf("messages are grouped by %q, without job and account", by)
+	}
+	for _, i := range file.Inhibit {
+		// An exporter that is down has no account, and all its accounts are down.
+		down := slices.Equal(i.Source, []string{"alertname = NCPExporterDown"})
+		if !slices.Contains(i.Equal, "job") || slices.Contains(i.Equal, "account") == down {
+			t.Errorf("%q inhibits alerts with equal %q", i.Source, i.Equal)
+		}
+	}
+}
+
 // notInTheGolden are metrics that no scrape of the end-to-end test shows, with
 // their labels: those of others, and those that are there only with some flags.
 func notInTheGolden() map[string][]string {
@@ -83,6 +172,10 @@ func notInTheGolden() map[string][]string {
 		"ncp_api_rate_limit_requests_per_second":              {"api"},
 		"ncp_exporter_shard_info":                             {"shard", "total_shards"},
 		"ncp_external_access_sweeping":                        nil,
+		"ncp_exporter_account_ready":                          {"account"},
+		"ncp_exporter_account_last_probe_timestamp_seconds":   {"account"},
+		"ncp_exporter_account_settings_timestamp_seconds":     nil,
+		"ncp_exporter_config_last_reload_successful":          nil,
 	}
 }
 
@@ -97,8 +190,8 @@ func TestNames(t *testing.T) {
 		name     = regexp.MustCompile(`[a-z_:]*\bncp_[a-z0-9_:]+|\bup\b|\bprocess_\w+`)
 		selector = regexp.MustCompile(`([a-z_:0-9]+)\{([^}]*)\}`)
 		matcher  = regexp.MustCompile(`(\w+)(=~|!=|!~|=)"([^"]*)"`)
-		grouping = regexp.MustCompile(`\b(?:by|on|group_left) \(([a-z0-9_, ]*)\)`)
-		known    = []string{"job", "instance", "in_use"} // the last is made by a rule
+		grouping = regexp.MustCompile(`\b(?:by|on|group_left|without|ignoring) \(([a-z0-9_, ]*)\)`)
+		known    = []string{"job", "account", "instance", "in_use"} // the last is made by a rule
 		recorded []string
 	)
 	for _, of := range labels {

@@ -17,6 +17,9 @@ type mutant struct {
 	mild bool   // it is broken so little that tests may not notice
 }
 
+// String says which rule is broken, and how.
+func (m mutant) String() string { return m.name + ": " + m.what }
+
 // mutants are the ways to break a rule that a test must notice. Tests of a group
 // that is evaluated seldom are coarse: they cannot tell a shorter `for`.
 func mutants(r rule, coarse bool) []mutant {
@@ -60,7 +63,23 @@ var (
 	setOperator = regexp.MustCompile(`\b(unless|and|or)\b`)
 	numeral     = regexp.MustCompile(`(^|[\s(,])(-?\d+(?:\.\d+)?)([\s),]|$)`)
 	jobLabel    = regexp.MustCompile(`\b(on|by) \(job(, )?`)
+	account     = regexp.MustCompile(`(, account|\b(without|ignoring) \(account\))`)
 )
+
+// merged are the ways to let the accounts of a job be taken for one another: the label
+// account left out in one place. In the two alerts about an exporter with all its
+// accounts, they are kept apart instead.
+func merged(r rule) []mutant {
+	var all []mutant
+	for _, at := range account.FindAllStringIndex(mask(r.Expr), -1) {
+		changed := r
+		changed.Expr = r.Expr[:at[0]] + r.Expr[at[1]:]
+		begin, end := strings.LastIndexByte(r.Expr[:at[0]], '\n')+1, at[1]+strings.IndexByte(r.Expr[at[1]-1:], ')')
+		line := strings.TrimSpace(r.Expr[begin:end])
+		all = append(all, mutant{what: "..." + line + " -> no account", name: r.name(), rule: &changed})
+	}
+	return all
+}
 
 // mutateExpression changes each operator, each number, and each place where one
 // job is kept from another.

@@ -42,7 +42,7 @@ const seconds = minutes * 60;
 
 async function answers(dashboard) {
   const all = async (label) => `(${(await ask(`label/${label}/values`, { 'match[]': 'ncp_exporter_build_info' })).map((v) => v.replace(/[.]/g, '\\\\.')).join('|')})`;
-  const variables = { job: await all('job'), instance: await all('instance'), subject: '.*' };
+  const variables = { job: await all('job'), instance: await all('instance'), account: '.*', subject: '.*' };
   const found = {};
   for (const panel of dashboard.panels.filter((p) => p.targets)) {
     found[panel.id] = {};
@@ -56,7 +56,7 @@ async function answers(dashboard) {
         .replaceAll('$__range', `${seconds}s`)
         .replaceAll('$__interval', `${step}s`)
         .replaceAll('${__from}', range.from)
-        .replace(/\$(job|instance|subject)\b/g, (_, name) => variables[name]);
+        .replace(/\$(job|instance|account|subject)\b/g, (_, name) => variables[name]);
       const data = target.instant
         ? await ask('query', { query, time: to / 1000 })
         : await ask('query_range', { query, start: Math.floor(range.from / 1000 / step) * step, end: Math.floor(to / 1000 / step) * step, step });
