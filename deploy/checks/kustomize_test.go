@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
@@ -48,7 +49,7 @@ func kustomize(t *testing.T, dir string) []byte {
 func overlay(name string) string { return filepath.Join(root, "deploy/kubernetes/overlays", name) }
 
 func TestKustomize(t *testing.T) {
-	for name, replicas := range map[string]int32{"single": 1, "sharded": 3} {
+	for name, replicas := range map[string]int32{"single": 1, "sharded": 3, "accounts": 1} {
 		t.Run(name, func(t *testing.T) {
 			all := split(t, kustomize(t, overlay(name)))
 			if err := checker(t).Check(all); err != nil {
@@ -65,6 +66,10 @@ func TestKustomize(t *testing.T) {
 				"Namespace", "ServiceAccount", "Service", "StatefulSet", "PodDisruptionBudget",
 				"NetworkPolicy", "ServiceMonitor", "PrometheusRule",
 			}
+			if name == "accounts" {
+				want = append(want, "ConfigMap")
+				wantFixedName(t, all)
+			}
 			if diff := cmp.Diff(want, kinds); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
@@ -76,11 +81,19 @@ func TestKustomize(t *testing.T) {
 	}
 }
 
+// wantFixedName fails if a change of the accounts makes another config map: that restarts
+// the pod, where a reload is enough.
+func wantFixedName(t *testing.T, all Manifests) {
+	t.Helper()
+	var c corev1.ConfigMap
+	if found, err := all.One("ConfigMap", &c); !found || err != nil || c.Name != "ncp-exporter-accounts" {
+		t.Errorf("the config map of the accounts is %q, error %v", c.Name, err)
+	}
+}
+
 // TestBrokenManifestsAreRefused breaks one thing at a time.
 func TestBrokenManifestsAreRefused(t *testing.T) {
-	c := checker(t)
-	sound := string(kustomize(t, overlay("sharded")))
-	for _, test := range []struct{ name, old, replacement, want string }{
+	testBroken(t, string(kustomize(t, overlay("sharded"))), []breakage{
 		{"misspelt field", "serviceName:", "servicename:", "servicename"},
 		{"misspelt field deep down", "readOnlyRootFilesystem: true", "readOnlyRootFileSystem: true", "readOnlyRootFileSystem"},
 		{"wrong type", "replicas: 3", `replicas: "3"`, "replicas"},
@@ -110,7 +123,29 @@ func TestBrokenManifestsAreRefused(t *testing.T) {
 		{"policy for other pods", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: ncp-exporter", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: exporter", "does not select the pods"},
 		{"policy without a way in", "- port: metrics\n      protocol: TCP", "- port: http\n      protocol: TCP", "lets nobody in"},
 		{"job from nowhere", "jobLabel: app.kubernetes.io/name", "jobLabel: job", "does not have"},
-	} {
+	})
+}
+
+func TestBrokenAccountsAreRefused(t *testing.T) {
+	testBroken(t, string(kustomize(t, overlay("accounts"))), []breakage{
+		{"account that nobody scrapes", "      agency:\n", "      agency: {}\n      batch:\n", `there are ["" "agency" "batch" "prod"]`},
+		{"account that is not there", "      agency:\n", "      other:\n", `scrapes ["" "agency" "prod"]`},
+		{"account without its label", "replacement: agency", "replacement: prod", "sets the label account: false"},
+		{"another path", "path: /probe", "path: /metrics", `the path "/metrics"`},
+		{"the exporter itself is left out", "  - interval: 1m\n    port: metrics\n    scrapeTimeout: 30s\n", "", `scrapes ["agency" "prod"]`},
+		{"no accounts", "accounts.yml: |", "others.yml: |", "no config map ncp-exporter-accounts holds accounts.yml"},
+		{"config map from nowhere", "name: ncp-exporter-accounts\n        name: accounts", "name: accounts\n        name: accounts", "no config map accounts holds"},
+		{"file from nowhere", "- mountPath: /etc/ncp_exporter/accounts\n", "- mountPath: /etc/ncp_exporter\n", "nothing is mounted at the directory"},
+		{"a mount that never changes", "- mountPath: /etc/ncp_exporter/accounts\n", "- subPath: x\n          mountPath: /etc/ncp_exporter/accounts\n", "with a subPath"},
+	})
+}
+
+type breakage struct{ name, old, replacement, want string }
+
+func testBroken(t *testing.T, sound string, tests []breakage) {
+	t.Helper()
+	c := checker(t)
+	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			broken := strings.Replace(sound, test.old, test.replacement, 1)
 			if broken == sound {

@@ -280,6 +280,7 @@ func checkTogether(all Manifests) []error {
 	}
 	if monitored {
 		wrong = append(wrong, checkMonitor(&monitor, &service)...)
+		wrong = append(wrong, checkAccounts(all, &set, &monitor)...)
 	}
 	return append(wrong, checkPod(&set)...)
 }
@@ -317,6 +318,9 @@ func checkPod(set *appsv1.StatefulSet) []error {
 		for _, mount := range container.VolumeMounts {
 			if !volumes[mount.Name] {
 				wrong = append(wrong, fmt.Errorf("the volume %s is mounted, but is not there", mount.Name))
+			}
+			if mount.SubPath != "" {
+				wrong = append(wrong, fmt.Errorf("the volume %s is mounted with a subPath, so its changes do not reach the pod", mount.Name))
 			}
 		}
 		for _, variable := range container.Env {

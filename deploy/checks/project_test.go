@@ -37,6 +37,7 @@ func TestVersionsAgree(t *testing.T) {
 	got := map[string]string{
 		"the chart's own version":       find(t, "deploy/helm/ncp-exporter/Chart.yaml", `^version: (\S+)$`),
 		"the tag in overlays/single":    find(t, "deploy/kubernetes/overlays/single/kustomization.yaml", `newTag: (\S+)$`),
+		"the tag in overlays/accounts":  find(t, "deploy/kubernetes/overlays/accounts/kustomization.yaml", `newTag: (\S+)$`),
 		"the tag in overlays/sharded":   find(t, "deploy/kubernetes/overlays/sharded/kustomization.yaml", `newTag: (\S+)$`),
 		"the tag in README.md":          find(t, "README.md", `newTag: (\S+)$`),
 		"the tag in docs/release.md":    find(t, "docs/release.md", `git tag --annotate v([^\x60]+)\x60`),

@@ -54,7 +54,7 @@ func TestReadmeMarks(t *testing.T) {
 			got = append(got, b.tested)
 		}
 	}
-	if want := "docker kustomization kubernetes helm systemd prometheus"; strings.Join(got, " ") != want {
+	if want := "docker kustomization kubernetes helm systemd accounts accountkeys prometheus"; strings.Join(got, " ") != want {
 		t.Errorf("tested are %v, want %s", got, want)
 	}
 }
@@ -116,6 +116,9 @@ func kubectl(t *testing.T, words []string, installed Manifests, namespace string
 		if volume == nil || volume.SecretName != rest[3] {
 			t.Fatalf("%v makes a secret that nobody mounts: %v", words, volume)
 		}
+		if len(volume.Items) == 0 && !slices.Equal(given["--from-file"], []string{"keys"}) {
+			t.Errorf("%v does not take all files of keys/", words)
+		}
 		for _, item := range volume.Items {
 			if !slices.Contains(given["--from-file"], item.Key) {
 				t.Errorf("%v lacks %s", words, item.Key)
@@ -128,22 +131,7 @@ func kubectl(t *testing.T, words []string, installed Manifests, namespace string
 }
 
 func TestReadmeKubernetes(t *testing.T) {
-	// The user's directory, with this repository beside the file.
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(readme(t, "kustomization")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	beside := filepath.Join(dir, "ncp_exporter/deploy")
-	if err := os.MkdirAll(beside, 0o750); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(filepath.Join(beside, "kubernetes"), os.DirFS(filepath.Join(root, "deploy/kubernetes"))); err != nil {
-		t.Fatal(err)
-	}
-	all := split(t, kustomize(t, dir))
-	if err := checker(t).Check(all); err != nil {
-		t.Error(err)
-	}
+	all := testKustomization(t, userDirectory(t), readme(t, "kustomization"), readme(t, "kubernetes"))
 	for _, m := range all {
 		text := string(m.text)
 		switch m.Kind {
@@ -157,12 +145,67 @@ func TestReadmeKubernetes(t *testing.T) {
 			}
 		}
 	}
-	for _, words := range commands(readme(t, "kubernetes")) {
+}
+
+// TestReadmeAccounts has two other accounts in place of the examples.
+func TestReadmeAccounts(t *testing.T) {
+	base, patches, ok := strings.Cut(readme(t, "kustomization"), "patches:\n")
+	block, patch, ok2 := strings.Cut(readme(t, "accounts"), "patches:\n")
+	if !ok || !ok2 {
+		t.Fatal("a block has no patches")
+	}
+	dir := userDirectory(t)
+	for _, file := range []string{"accounts.yml", "servicemonitor.yaml"} {
+		text := read(t, "deploy/kubernetes/overlays/accounts/"+file)
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(strings.ReplaceAll(text, "agency", "batch")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kustomization := strings.Replace(base, "overlays/single", "overlays/accounts", 1) + block + "patches:\n" + patches + patch
+	all := testKustomization(t, dir, kustomization, readme(t, "accountkeys"))
+	wantFixedName(t, all)
+	var set appsv1.StatefulSet
+	if _, err := all.One("StatefulSet", &set); err != nil {
+		t.Fatal(err)
+	}
+	got, err := accountsOf(all, &set.Spec.Template.Spec)
+	slices.Sort(got)
+	if err != nil || !slices.Equal(got, []string{"batch", "prod"}) {
+		t.Errorf("the accounts are %q, error %v", got, err)
+	}
+}
+
+// userDirectory is where a user has a kustomization, with this repository beside it.
+func userDirectory(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	beside := filepath.Join(dir, "ncp_exporter/deploy")
+	if err := os.MkdirAll(beside, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(beside, "kubernetes"), os.DirFS(filepath.Join(root, "deploy/kubernetes"))); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// testKustomization builds a kustomization, and holds the commands of a script against it.
+func testKustomization(t *testing.T, dir, kustomization, script string) Manifests {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all := split(t, kustomize(t, dir))
+	if err := checker(t).Check(all); err != nil {
+		t.Error(err)
+	}
+	for _, words := range commands(script) {
 		if words[0] != "kubectl" {
 			t.Fatalf("no test knows what %v does", words)
 		}
 		kubectl(t, words, all, "ncp-exporter")
 	}
+	return all
 }
 
 func TestReadmeHelm(t *testing.T) {
@@ -193,17 +236,18 @@ func testHelmScript(t *testing.T, script string) {
 	}
 }
 
-// TestChartReadme renders with each block of values, and runs each script.
+// TestChartReadme renders with each block of values, and runs each script with the
+// values before it.
 func TestChartReadme(t *testing.T) {
 	var scripts, values int
+	r := helm(t, "")
 	for _, b := range blocks(t, "deploy/helm/ncp-exporter/README.md") {
 		switch b.language {
 		case "yaml":
 			values++
-			helm(t, b.text)
+			r = helm(t, b.text)
 		case "sh":
 			scripts++
-			r := helm(t, "")
 			if strings.HasPrefix(b.text, "kubectl") {
 				for _, words := range commands(b.text) {
 					kubectl(t, words, r.Manifests, "ncp-exporter")
@@ -215,7 +259,7 @@ func TestChartReadme(t *testing.T) {
 			t.Errorf("nobody tests\n%s", b.text)
 		}
 	}
-	if scripts < 2 || values < 3 {
+	if scripts < 3 || values < 4 {
 		t.Errorf("%d scripts and %d blocks of values are tested", scripts, values)
 	}
 }

@@ -42,6 +42,8 @@ func TestPodsRun(t *testing.T) {
 	}{
 		{"single", split(t, kustomize(t, overlay("single"))), []string{"Counting begins with a new ledger", "access-key"}},
 		{"sharded", split(t, kustomize(t, overlay("sharded"))), []string{"Counting begins with a new ledger", "access-key"}},
+		{"accounts", split(t, kustomize(t, overlay("accounts"))), []string{"account=prod", "account=agency", "accounts/prod"}},
+		{"chart with accounts", template(accounts), []string{"account=prod", "account=agency", "profile main", "accounts/agency"}},
 		{"chart", template(""), []string{"Counting begins with a new ledger", "access-key"}},
 		{"chart of a demo", template("demo: true"), []string{"Counting in memory", "keys=demo"}},
 		{"chart with profiles", template("profiles: {existingSecret: mine, certificateManager: main}"), []string{"profile main", "configure"}},
@@ -93,17 +95,16 @@ func mount(t *testing.T, dir string, container corev1.Container, volumes []corev
 		if err := os.MkdirAll(at, 0o700); err != nil {
 			t.Fatal(err)
 		}
+		if m.MountPath == "/etc/ncp_exporter/accounts" {
+			mountAccounts(t, at, all, &corev1.PodSpec{Containers: []corev1.Container{container}, Volumes: volumes})
+			continue
+		}
 		for _, v := range volumes {
-			if v.Name != m.Name || v.Secret == nil {
+			if v.Name != m.Name || v.Secret == nil || m.MountPath == "/etc/ncp_exporter/accounts/keys" {
 				continue
 			}
 			for _, item := range v.Secret.Items {
-				text := "key"
-				if item.Path == "configure" {
-					const keys = "ncloud_access_key_id = a\nncloud_secret_access_key = b\n"
-					text = "[DEFAULT]\n" + keys + "[main]\n" + keys
-				}
-				write(filepath.Join(at, item.Path), text)
+				write(filepath.Join(at, item.Path), keyFile(item.Path))
 			}
 			if len(v.Secret.Items) == 0 {
 				var secret corev1.Secret
@@ -114,6 +115,36 @@ func mount(t *testing.T, dir string, container corev1.Container, volumes []corev
 					write(filepath.Join(at, name), text)
 				}
 			}
+		}
+	}
+}
+
+// keyFile is what a secret has in a file of this name.
+func keyFile(name string) string {
+	if name != "configure" {
+		return "key-" + name
+	}
+	const keys = "ncloud_access_key_id = a\nncloud_secret_access_key = b\n"
+	return "[DEFAULT]\n" + keys + "[main]\n" + keys
+}
+
+// mountAccounts writes the file of the accounts, and each file of keys that it names.
+func mountAccounts(t *testing.T, dir string, all Manifests, pod *corev1.PodSpec) {
+	t.Helper()
+	text, err := mountedFile(all, pod, "/etc/ncp_exporter/accounts/accounts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{"accounts.yml": text}
+	for _, match := range regexp.MustCompile(`_file: (keys/[^\s,}]+)`).FindAllStringSubmatch(text, -1) {
+		files[match[1]] = keyFile(filepath.Base(match[1]))
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package compose
 
 import (
+	"maps"
 	"net/url"
 	"os"
 	"path"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/model"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
@@ -56,6 +58,28 @@ func theProject(t *testing.T) project {
 	t.Helper()
 	var p project
 	load(t, "compose.yaml", &p)
+	return p
+}
+
+// withAccounts is the project that accounts.yaml makes of compose.yaml: its variables, and
+// its mounts in place of those with the same path in the container.
+func withAccounts(t *testing.T) project {
+	t.Helper()
+	p := theProject(t)
+	var other project
+	load(t, "accounts.yaml", &other)
+	target := func(volume string) string { return strings.Split(volume, ":")[1] }
+	for name, override := range other.Services {
+		s, ok := p.Services[name]
+		if !ok {
+			t.Fatalf("compose.yaml has no service %s", name)
+		}
+		maps.Copy(s.Environment, override.Environment)
+		for _, v := range override.Volumes {
+			s.Volumes = append(slices.DeleteFunc(s.Volumes, func(old string) bool { return target(old) == target(v) }), v)
+		}
+		p.Services[name] = s
+	}
 	return p
 }
 
@@ -119,9 +143,12 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	var content any
-	load(t, "compose.yaml", &content)
-	if err := schema.Validate(content); err != nil {
-		t.Errorf("compose.yaml is no compose file: %v", err)
+	for _, file := range []string{"accounts.yaml", "compose.yaml"} {
+		content = nil
+		load(t, file, &content)
+		if err := schema.Validate(content); err != nil {
+			t.Errorf("%s is no compose file: %v", file, err)
+		}
 	}
 	content.(map[string]any)["services"].(map[string]any)["exporter"].(map[string]any)["read-only"] = true //nolint:forcetypeassert // ours
 	if schema.Validate(content) == nil {
@@ -164,7 +191,13 @@ func TestServices(t *testing.T) {
 
 // TestMounts checks that whatever is mounted exists, and is mounted read-only.
 func TestMounts(t *testing.T) {
-	p := theProject(t)
+	for name, p := range map[string]project{"one account": theProject(t), "accounts": withAccounts(t)} {
+		t.Run(name, func(t *testing.T) { testMounts(t, p) })
+	}
+}
+
+func testMounts(t *testing.T, p project) {
+	t.Helper()
 	var used []string
 	for name, s := range p.Services {
 		files, volumes := s.mounts(t)
@@ -202,7 +235,9 @@ type targets []struct {
 
 type prometheusFile struct {
 	Global struct {
-		ScrapeInterval string `yaml:"scrape_interval"`
+		ScrapeInterval     string `yaml:"scrape_interval"`
+		ScrapeTimeout      string `yaml:"scrape_timeout"`
+		EvaluationInterval string `yaml:"evaluation_interval"`
 	}
 	RuleFiles []string `yaml:"rule_files"`
 	Alerting  struct {
@@ -211,7 +246,12 @@ type prometheusFile struct {
 		}
 	}
 	ScrapeConfigs []struct {
+		JobName       string  `yaml:"job_name"`
 		StaticConfigs targets `yaml:"static_configs"`
+		HTTPSDConfigs []struct {
+			URL             string
+			RefreshInterval string `yaml:"refresh_interval"`
+		} `yaml:"http_sd_configs"`
 	} `yaml:"scrape_configs"`
 }
 
@@ -234,6 +274,48 @@ func TestPrometheusFindsTheOthers(t *testing.T) {
 	}
 	if retention, err := model.ParseDuration(s.flag(t, "storage.tsdb.retention.time")); err != nil || time.Duration(retention) < 10*24*time.Hour {
 		t.Errorf("it keeps %s (%v), but a rule looks back at nine days", retention, err)
+	}
+}
+
+// TestAccounts wants a file that the exporter accepts, read as a directory so that changes
+// reach it, and a Prometheus that asks the exporter which accounts there are and is
+// otherwise as it is for one.
+func TestAccounts(t *testing.T) {
+	p := withAccounts(t)
+	exporter, prometheus := p.Services["exporter"], p.Services["prometheus"]
+	file := exporter.Environment["NCP_EXPORTER_CONFIG_FILE"]
+	if mounted, _ := exporter.mounts(t); mounted[path.Dir(file)] != "accounts" {
+		t.Errorf("the directory of %s is not mounted as a whole: %v", file, mounted)
+	}
+	for name, want := range map[string]string{"NCP_EXPORTER_DEMO": "false", "NCP_EXPORTER_CONFIG_AUTO_RELOAD_INTERVAL": "30s"} {
+		if got := exporter.Environment[name]; got != want {
+			t.Errorf("%s is %q, want %s", name, got, want)
+		}
+	}
+	schema, err := jsonschema.NewCompiler().Compile("../../docs/accounts.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accounts any
+	load(t, exporter.here(t, file), &accounts)
+	if err := schema.Validate(accounts); err != nil {
+		t.Error(err)
+	}
+
+	var one, several prometheusFile
+	load(t, "prometheus.yml", &one)
+	load(t, prometheus.here(t, prometheus.flag(t, "config.file")), &several)
+	if len(several.ScrapeConfigs) != 1 || len(several.ScrapeConfigs[0].HTTPSDConfigs) != 1 {
+		t.Fatalf("one job that is discovered: %+v", several.ScrapeConfigs)
+	}
+	u, err := url.Parse(several.ScrapeConfigs[0].HTTPSDConfigs[0].URL)
+	if err != nil || u.Scheme != "http" || u.Path != "/sd" {
+		t.Errorf("the accounts are asked for at %s, error %v", u, err)
+	}
+	p.address(t, u.Host, "exporter")
+	one.ScrapeConfigs[0].StaticConfigs, several.ScrapeConfigs[0].HTTPSDConfigs = nil, nil
+	if diff := cmp.Diff(one, several); diff != "" {
+		t.Errorf("-prometheus.yml +prometheus-accounts.yml:\n%s", diff)
 	}
 }
 

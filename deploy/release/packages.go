@@ -84,6 +84,7 @@ func (o *options) contents(format, temp string, binary []byte, common map[string
 		{"/usr/share/man/man1/ncp_exporter.1.gz", files.TypeFile, plain, page},
 		{"/usr/share/bash-completion/completions/ncp_exporter", files.TypeFile, plain, common["completions/ncp_exporter.bash"]},
 		{zsh + "_ncp_exporter", files.TypeFile, plain, common["completions/zsh/_ncp_exporter"]},
+		{"/usr/share/doc/ncp-exporter/accounts.conf", files.TypeFile, plain, common["systemd/accounts.conf"]},
 		{"/usr/share/doc/ncp-exporter/copyright", files.TypeFile, plain, common["LICENSE"]},
 		{"/usr/share/doc/ncp-exporter/README.md", files.TypeFile, plain, common["README.md"]},
 		{"/usr/share/doc/ncp-exporter/CHANGELOG.md", files.TypeFile, plain, common["CHANGELOG.md"]},

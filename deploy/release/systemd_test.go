@@ -143,7 +143,7 @@ func TestRPM(t *testing.T) {
 	want := []string{
 		"/etc/default/ncp_exporter", "/etc/ncp_exporter", "/usr/bin/ncp_exporter", "/" + service, "/" + socket,
 		"/usr/share/bash-completion/completions/ncp_exporter", "/usr/share/doc/ncp-exporter/CHANGELOG.md",
-		"/usr/share/doc/ncp-exporter/README.md", "/usr/share/doc/ncp-exporter/copyright",
+		"/usr/share/doc/ncp-exporter/README.md", "/usr/share/doc/ncp-exporter/accounts.conf", "/usr/share/doc/ncp-exporter/copyright",
 		"/usr/share/man/man1/ncp_exporter.1.gz", "/usr/share/zsh/site-functions/_ncp_exporter",
 	}
 	if diff := cmp.Diff(want, lines); diff != "" {
@@ -161,6 +161,10 @@ func TestUnitsAreSound(t *testing.T) {
 	if err := verify(t, dir); err != nil {
 		t.Error(err)
 	}
+	installAccounts(t, dir)
+	if err := verify(t, dir); err != nil {
+		t.Errorf("with several accounts: %v", err)
+	}
 	unit := filepath.Join(dir, service)
 	text, err := os.ReadFile(unit) //nolint:gosec // made by the test
 	if err != nil {
@@ -172,6 +176,7 @@ func TestUnitsAreSound(t *testing.T) {
 		{"ExecStart=/usr/bin/ncp_exporter", "ExecStart=/usr/bin/exporter"},
 		{"SystemCallFilter=@system-service", "SystemCallFilter=@system-services"},
 		{"Requires=ncp_exporter.socket", "Requires=exporter.socket"},
+		{"ExecReload=/bin/kill", "ExecReloads=/bin/kill"},
 	} {
 		if err := os.WriteFile(unit, []byte(strings.Replace(string(text), broken.old, broken.replacement, 1)), 0o600); err != nil { //nolint:gosec // in a directory of the test
 			t.Fatal(err)

@@ -155,7 +155,8 @@ func ours() []string {
 		"web.listen-address", "web.systemd-socket", "web.config.file",
 		"ncp.credentials-file", "ncp.profile", "ncp.certificate-manager.profile", "ncp.external-access.profile",
 		"ncp.access-key-file", "ncp.secret-key-file", "ncp.server-role",
-		"state.file", "shard", "total-shards", "demo", "check",
+		"state.file", "shard", "total-shards", "demo", "demo.accounts", "check",
+		"config.file", "config.check", "config.auto-reload-interval",
 	}
 }
 
@@ -182,10 +183,39 @@ func addSchema(root string, made map[string][]byte) error {
 		return fmt.Errorf("%s has no list of flags", path)
 	}
 	const indent = "\n        "
-	made[path] = list.ReplaceAllFunc(schema, func(old []byte) []byte {
+	schema = list.ReplaceAllFunc(schema, func(old []byte) []byte {
 		return append(bytes.Clone(list.FindSubmatch(old)[1]), indent+strings.Join(names, ","+indent)+"\n      }"...)
 	})
-	return nil
+	made[path], err = withAccounts(root, schema)
+	return err
+}
+
+// withAccounts puts the schema of the file of accounts into that of the values. Without
+// accounts the chart is for one account, so none is allowed; and the draft of the values'
+// schema, the newest that each Helm knows, has an earlier name for one keyword.
+func withAccounts(root string, schema []byte) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(root, "docs/accounts.schema.json")) //nolint:gosec // a file of this repository
+	if err != nil {
+		return nil, err
+	}
+	var file struct {
+		Properties struct{ Accounts map[string]json.RawMessage }
+	}
+	if err := json.Unmarshal(bytes.ReplaceAll(text, []byte("dependentRequired"), []byte("dependencies")), &file); err != nil {
+		return nil, err
+	}
+	delete(file.Properties.Accounts, "minProperties")
+	accounts, err := json.MarshalIndent(file.Properties.Accounts, "    ", "  ")
+	if err != nil {
+		return nil, err
+	}
+	const begin, end = `    "accounts": `, ",\n    \"accountsSecret\": "
+	before, rest, ok := bytes.Cut(schema, []byte(begin))
+	_, after, ok2 := bytes.Cut(rest, []byte(end))
+	if !ok || !ok2 {
+		return nil, fmt.Errorf("the schema of the values has no part between %q and %q", begin, end)
+	}
+	return slices.Concat(before, []byte(begin), accounts, []byte(end), after), nil
 }
 
 // Drift are the files that are not as they would be made.

@@ -28,9 +28,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end }}
 
-{{- /* Where the keys come from: demo, profiles, role or keys. */ -}}
+{{- /* Where the keys come from: accounts, demo, profiles, role or keys. */ -}}
 {{- define "ncp-exporter.keySource" -}}
-{{- if .Values.demo -}}demo
+{{- if .Values.accounts -}}accounts
+{{- else if .Values.demo -}}demo
 {{- else if .Values.profiles.existingSecret -}}profiles
 {{- else if .Values.serverRole -}}role
 {{- else -}}keys
@@ -39,6 +40,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "ncp-exporter.keysSecret" -}}
 {{- default (printf "%s-keys" (include "ncp-exporter.fullname" .)) .Values.keys.existingSecret -}}
+{{- end }}
+
+{{- define "ncp-exporter.accountsMap" -}}
+{{- printf "%s-accounts" (include "ncp-exporter.fullname" .) -}}
 {{- end }}
 
 {{- define "ncp-exporter.webSecret" -}}
@@ -93,13 +98,68 @@ httpGet:
 {{- end -}}
 {{- end }}
 
+{{- /* An endpoint of the ServiceMonitor: that of an account, or with an empty name that
+of the exporter itself. */ -}}
+{{- define "ncp-exporter.endpoint" -}}
+{{- $account := index . 1 -}}
+{{- with index . 0 -}}
+- port: metrics
+  interval: {{ .Values.serviceMonitor.interval }}
+  scrapeTimeout: {{ .Values.serviceMonitor.scrapeTimeout }}
+  {{- if $account }}
+  path: /probe
+  params:
+    account: [{{ $account | quote }}]
+  {{- else }}
+  {{- with index .Values.flags "web.telemetry-path" }}
+  path: {{ . }}
+  {{- end }}
+  {{- end }}
+  {{- if eq (include "ncp-exporter.scheme" .) "https" }}
+  scheme: https
+  {{- end }}
+  {{- with .Values.serviceMonitor.tlsConfig }}
+  tlsConfig:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.serviceMonitor.basicAuth }}
+  basicAuth:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if or $account .Values.serviceMonitor.relabelings }}
+  relabelings:
+    {{- if $account }}
+    - targetLabel: account
+      replacement: {{ $account | quote }}
+    {{- end }}
+    {{- with .Values.serviceMonitor.relabelings }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- end }}
+  {{- with .Values.serviceMonitor.metricRelabelings }}
+  metricRelabelings:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "ncp-exporter.volumes" -}}
 {{- if not .Values.ledger.persistent }}
 - name: ledger
   emptyDir: {}
 {{- end }}
 {{- $keys := include "ncp-exporter.keySource" . }}
-{{- if eq $keys "keys" }}
+{{- if eq $keys "accounts" }}
+- name: accounts
+  configMap:
+    name: {{ include "ncp-exporter.accountsMap" . }}
+{{- with .Values.accountsSecret }}
+- name: keys
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- else if eq $keys "keys" }}
 - name: keys
   secret:
     secretName: {{ include "ncp-exporter.keysSecret" . }}
@@ -145,6 +205,7 @@ httpGet:
 {{- fail "keys.existingSecret and keys.accessKey are both given: keep one of them" -}}
 {{- end -}}
 {{- end -}}
+{{- include "ncp-exporter.validateAccounts" . -}}
 {{- range $name, $value := .Values.env -}}
 {{- if hasPrefix "NCP_EXPORTER_" $name -}}
 {{- printf "env sets %s, which is a flag: give it in flags, or by a value of its own" $name | fail -}}
@@ -179,5 +240,34 @@ httpGet:
 {{- end -}}
 {{- if and (get .Values.web.config "basic_auth_users") .Values.serviceMonitor.enabled (not .Values.serviceMonitor.basicAuth) -}}
 {{- fail "web.config asks for a password: give it to Prometheus in serviceMonitor.basicAuth" -}}
+{{- end -}}
+{{- end }}
+
+{{- /* What `accounts` rules out, as each account says it for itself. */ -}}
+{{- define "ncp-exporter.validateAccounts" -}}
+{{- if .Values.accounts -}}
+{{- $identity := dict
+  "demo" .Values.demo
+  "keys.existingSecret" .Values.keys.existingSecret
+  "keys.accessKey" .Values.keys.accessKey
+  "profiles.existingSecret" .Values.profiles.existingSecret
+  "serverRole" .Values.serverRole -}}
+{{- range list "ncp.certificate-manager.url" "ncp.external-access.url" "collector.external-access.subject" -}}
+{{- $_ := set $identity (printf "flags.%s" .) (get $.Values.flags .) -}}
+{{- end -}}
+{{- range $name, $value := $identity -}}
+{{- if $value -}}
+{{- printf "accounts and %s are both given: each account says for itself what it watches, and with which keys" $name | fail -}}
+{{- end -}}
+{{- end -}}
+{{- $text := toYaml .Values.accounts -}}
+{{- if regexMatch "(access|secret)_key_env:" $text -}}
+{{- fail "accounts take keys from variables, which everybody who sees the pod can read: give files, and their secret in accountsSecret" -}}
+{{- end -}}
+{{- if and (regexMatch "_file: [\"']?keys/" $text) (not .Values.accountsSecret) -}}
+{{- fail "accounts have key files in keys/: give the secret with these files in accountsSecret" -}}
+{{- end -}}
+{{- else if .Values.accountsSecret -}}
+{{- fail "accountsSecret has the keys of accounts, but accounts is empty" -}}
 {{- end -}}
 {{- end }}
