@@ -78,6 +78,10 @@ func (r *reader) ended(ctx context.Context, page, next pageRead) error {
 func (r *reader) learn(ctx context.Context, rows int, page pageRead) error {
 	server := r.plan.server
 	server.sawEnd(rows, page.Total, len(page.Rows))
+	if !server.learner.TryLock() {
+		return nil
+	}
+	defer server.learner.Unlock()
 	for size := 1; size < r.walk.stride && page.Total == rows && server.learning(); size++ {
 		r.read.calls++
 		smaller, err := r.pages.Page(ctx, 0, size)

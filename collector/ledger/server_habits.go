@@ -8,6 +8,10 @@ import "sync"
 //
 // It is safe for concurrent use.
 type Server struct {
+	// learner is held by the read that asks for smaller pages to learn from: the others
+	// go on without.
+	learner sync.Mutex
+
 	mu      sync.Mutex
 	largest int // rows of the largest page that came
 	// offset is by how much the total was larger than the rows that came, at the

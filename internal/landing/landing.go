@@ -29,10 +29,6 @@ var accountsHTML string // of all accounts
 //go:embed style.html
 var styleHTML string // of both
 
-// maxRows is how many subjects or certificates the page shows: those that
-// somebody has to look at come first.
-const maxRows = 100
-
 // New makes the page of an account, whose metrics are at a path. now is the clock.
 func New(watched *account.Account, metrics string, now func() time.Time) (http.Handler, error) {
 	page, err := parse(pageHTML, now)

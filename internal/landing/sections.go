@@ -15,6 +15,10 @@ import (
 	"ncp_exporter/ncpclient"
 )
 
+// maxRows is how many subjects or certificates the page shows: those that
+// somebody has to look at come first.
+const maxRows = 100
+
 // The page asks each collector whether it has one of these to tell.
 type (
 	changing interface {
