@@ -33,7 +33,7 @@ func (r *reader) forward(ctx context.Context, page pageRead) error {
 		if len(rows) > 0 && r.order == newestFirst && r.mayStop(rows[len(rows)-1], r.read.total) {
 			return nil
 		}
-		if number >= pageLimit(page) || r.set.len > maxRows {
+		if number >= pageLimit(first) || r.set.len > maxRows {
 			return fmt.Errorf("page %d of a history of %d rows: %w", number, page.Total, ErrEndless)
 		}
 		next, ended, err := r.page(ctx, number+1)
