@@ -62,7 +62,11 @@ func serveHTTP(ctx context.Context, cfg config.Config, handler http.Handler, int
 		BaseContext: func(l net.Listener) context.Context {
 			if cfg.Account.Demo {
 				announce.Do(func() {
-					_ = level.Info(logger).Log("msg", "Demo: a simulated NCP is being watched; see its metrics at "+metricsURL(l.Addr(), cfg.Web))
+					path, what := cfg.Web.TelemetryPath, "its metrics"
+					if cfg.DemoAccounts > 1 {
+						path, what = "/sd", "its accounts"
+					}
+					_ = level.Info(logger).Log("msg", "Demo: a simulated NCP is being watched; see "+what+" at "+urlOf(l.Addr(), cfg.Web, path))
 				})
 			}
 			return context.WithoutCancel(ctx) // a signal does not cut the scrapes in flight
@@ -100,14 +104,14 @@ func drain(ctx context.Context, httpServer *http.Server, interrupt func()) {
 	_ = httpServer.Close() // what is still open gets no answer
 }
 
-// metricsURL is where a browser on this machine finds the metrics.
-func metricsURL(addr net.Addr, w config.Web) string {
+// urlOf is where a browser on this machine finds a path.
+func urlOf(addr net.Addr, w config.Web, path string) string {
 	host, port, err := net.SplitHostPort(addr.String())
 	if err != nil || *w.Toolkit.WebConfigFile != "" { // which may ask for TLS or not
-		return w.TelemetryPath
+		return path
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	return "http://" + net.JoinHostPort(host, port) + w.TelemetryPath
+	return "http://" + net.JoinHostPort(host, port) + path
 }

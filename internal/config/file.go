@@ -192,6 +192,9 @@ func (f *fileParser) mapping(n *yaml.Node, path, holds string, visit func(key, v
 func (f *fileParser) account(key, value *yaml.Node) {
 	if _, wrong := parseNode(&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key.Value}, f.name); wrong != nil {
 		f.add(key.Line, "accounts: a name%s", wrong[0].text)
+		refused := f.flags.Account
+		refused.Keys, refused.Collectors = Keys{}, maps.Clone(refused.Collectors)
+		f.section(&refused, fieldName("accounts", key.Value), "", value) // its fields may be wrong too
 		return
 	}
 	a := f.flags.Account
