@@ -226,11 +226,14 @@ type life struct {
 func (b *bubble) watchLife(name string, scrapes int, before func(n int)) life {
 	b.t.Helper()
 	var l life
-	// The first read learns how the server counts and ends: its calls depend on which
+	// The first reads learn how the server counts and ends: their calls depend on which
 	// subject is first.
-	b.ncp(name).AddCredentials("subject-1", ncptest.NewCredential(time.Now(), "3", true))
-	_, learned := b.scrape(name)
-	time.Sleep(time.Minute - learned)
+	warm := time.Now()
+	for n := range 6 {
+		b.ncp(name).AddCredentials("subject-1", ncptest.NewCredential(time.Now(), "3", true))
+		b.scrape(name)
+		time.Sleep(time.Until(warm.Add(time.Duration(n+1) * 15 * time.Second)))
+	}
 	b.ncp(name).ResetStats()
 	begin := time.Now()
 	for n := range scrapes {
