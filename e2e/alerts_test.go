@@ -28,6 +28,9 @@ const (
 	broken    = "40000000-broken"
 )
 
+// wellSubject is the subject of every account of wellNCP.
+const wellSubject = "50000000-well"
+
 // expected are the labels of every alert that shall fire, beside its name.
 func expected(address map[string]string) map[string]map[string]string {
 	return map[string]map[string]string{
@@ -228,8 +231,8 @@ func wellNCP(t *testing.T) ncp {
 	t.Helper()
 	n := newNCP(t, ncptest.Config{})
 	n.certificateManager.SetChanges(ncptest.Change{OrderID: "410", CertificateID: 55991, Status: ncptest.StatusNormal})
-	n.externalAccess.PutSubject(ncptest.Subject{SubjectID: "50000000-well", X509Subject: "CN=well", Enabled: true})
-	n.externalAccess.AddCredentials("50000000-well", ncptest.NewCredential(time.Now().Add(-time.Minute), "1", false))
+	n.externalAccess.PutSubject(ncptest.Subject{SubjectID: wellSubject, X509Subject: "CN=well", Enabled: true})
+	n.externalAccess.AddCredentials(wellSubject, ncptest.NewCredential(time.Now().Add(-time.Minute), "1", false))
 	return n
 }
 
