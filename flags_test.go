@@ -272,7 +272,7 @@ func TestHelpAndVersion(t *testing.T) {
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil { //nolint:gosec // below a TempDir
 		t.Fatal(err)
 	}
 }

@@ -102,5 +102,5 @@ func (e *exposition) write(w http.ResponseWriter) {
 	if e.status != 0 {
 		w.WriteHeader(e.status)
 	}
-	_, _ = w.Write(e.body.Bytes()) // the client may be gone
+	_, _ = w.Write(e.body.Bytes()) //nolint:gosec // it is no HTML; the client may be gone
 }

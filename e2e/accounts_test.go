@@ -134,7 +134,7 @@ func TestKilledWhileReloading(t *testing.T) {
 	put := func(limit int) {
 		text := "accounts:\n"
 		for i, name := range names {
-			text += fmt.Sprintf("  %s:\n    keys: {access_key_env: %s_ACCESS, secret_key_env: %[2]s_SECRET}\n    rate_limit: %d\n", name, strings.ToUpper(name), 1000+i*limit)
+			text += fmt.Sprintf("  %s:\n    keys: {access_key_env: %s_ACCESS, secret_key_env: %[2]s_SECRET}\n    rate_limit: %d\n", name, strings.ToUpper(name), 1000+i*limit) //nolint:perfsprint // a few
 			text += fmt.Sprintf("    certificate_manager: {url: %q}\n    external_access: {url: %q}\n", logs[name].CertificateManagerURL(), logs[name].ExternalAccessURL())
 		}
 		if limit%3 == 2 {

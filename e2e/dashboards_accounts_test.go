@@ -29,7 +29,7 @@ func TestDashboardsOfSeveralAccounts(t *testing.T) {
 		n.externalAccess.PutSubject(ncptest.Subject{SubjectID: same, X509Subject: "CN=" + name, Enabled: true})
 		n.externalAccess.AddCredentials(same, ncptest.NewCredential(time.Now().Add(-time.Minute), "1", true))
 		accounts[name] = n
-		targets += fmt.Sprintf("      - targets: [%q]\n        labels: {account: %s, instance: exporter}\n",
+		targets += fmt.Sprintf("      - targets: [%q]\n        labels: {account: %s, instance: exporter}\n", //nolint:perfsprint // a few
 			strings.TrimPrefix(watch(t, n).url, "http://"), name)
 	}
 	v := viewTargets(t, targets, dashboardsRules, oncall[0])

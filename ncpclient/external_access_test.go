@@ -203,7 +203,7 @@ func TestPageObjects(t *testing.T) {
 	}
 }
 
-func TestRefusedPageSize(t *testing.T) {
+func TestRefusedPageSize(t *testing.T) { //nolint:cyclop // one story, told from its begin to its end
 	t.Parallel()
 	sizes := func(sim *ncptest.Server) (sizes []int) {
 		for _, r := range sim.Requests() {

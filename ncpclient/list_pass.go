@@ -74,7 +74,7 @@ func (p *pass[T]) read(size int) error {
 }
 
 // take adds a page, and says whether the list ends there.
-func (p *pass[T]) take(number int, page Page[T]) (ends bool) {
+func (p *pass[T]) take(number int, page Page[T]) (ends bool) { //nolint:cyclop // one case after another
 	n := len(page.Rows)
 	if n == 0 {
 		p.ends(max(0, p.size-1))

@@ -113,7 +113,7 @@ func (s *simList) get(number, size int) (Page[string], error) {
 // Whatever a server does: a row that was there before, and is there all the time, is
 // in each list that has no doubt. When it is quiet, the list has no doubt after
 // a few reads, it is exactly what is there, and it costs what it has to.
-func TestListsOfAnyServer(t *testing.T) {
+func TestListsOfAnyServer(t *testing.T) { //nolint:cyclop // one story, told from its begin to its end
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string, of ...string) string { return rapid.SampledFrom(of).Draw(t, label) }
@@ -192,8 +192,7 @@ func TestListsOfAnyServer(t *testing.T) {
 		pages := max(1, (len(s.rows)+whole-1)/whole)
 		full := len(s.rows) > 0 && len(s.rows)%whole == 0
 		tells := (s.totals == "right" || s.totals == "one more") && r.pager.totalsOfList.Load()
-		switch {
-		case full && !tells:
+		if full && !tells {
 			pages += 2 // one, or two where the last page comes again
 		}
 		if calls > pages {

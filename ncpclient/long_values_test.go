@@ -18,7 +18,7 @@ import (
 
 // A value of a megabyte hides neither its own row nor those beside it, nor what
 // stands behind it in its row.
-func TestLongValuesHideNothing(t *testing.T) {
+func TestLongValuesHideNothing(t *testing.T) { //nolint:cyclop // one story, told from its begin to its end
 	t.Parallel()
 	for name, long := range map[string]string{
 		"plain":      strings.Repeat("x", 1<<20),

@@ -233,7 +233,8 @@ func TestEndlessLists(t *testing.T) {
 func TestPagesThatBecomeSmaller(t *testing.T) {
 	t.Parallel()
 	for _, totals := range []func(int) string{said(250), func(int) string { return "" }} {
-		api, calls := (*ExternalAccess)(nil), 0
+		var api *ExternalAccess
+		calls := 0
 		l := list{250, nil, totals}
 		l.page = func(number, size int) (int, int) {
 			if calls++; calls > 2 {

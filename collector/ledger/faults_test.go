@@ -65,7 +65,7 @@ func TestTotalOfThePage(t *testing.T) {
 	}
 }
 
-// Three hosts log in in the same second, at the edge of two pages, and change
+// Three hosts authenticate in the same second, at the edge of two pages, and change
 // places with each call; all of it is older than the horizon after the first read.
 func TestTiesAtAnEdge(t *testing.T) {
 	for _, o := range []order{newestFirst, oldestFirst} {
@@ -89,7 +89,7 @@ func TestARowAheadOfTheClock(t *testing.T) {
 	mustScrape(t, l, h, 10, 1)
 	for i := range uint64(5) {
 		h.now = h.now.Add(20 * time.Second)
-		h.add(Row{SerialNumber: strconv.Itoa(int(i)), SeenTime: h.now}) //nolint:gosec // five
+		h.add(Row{SerialNumber: strconv.Itoa(int(i)), SeenTime: h.now})
 		mustScrape(t, l, h, 10, i+2)
 	}
 }

@@ -70,6 +70,9 @@ func (r *reader) ended(ctx context.Context, page, next pageRead) error {
 	if next.Total >= 0 && next.Total != page.Total {
 		return nil // it changed in between
 	}
+	if len(next.Rows) == 0 && next.Total > 0 {
+		r.plan.server.sawEnd(w.rows, next.Total, 0) // a total beside no rows is not that of the page
+	}
 	return r.learn(ctx, w.rows, page)
 }
 

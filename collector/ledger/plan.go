@@ -79,7 +79,7 @@ func outdatedMost(a *account, clock instant, late time.Duration) bool {
 // over the first hour.
 func (l *Ledger) wholeDue(subjectID string, a *account, now instant) bool {
 	h := fnv.New64a()
-	h.Write([]byte(subjectID)) // never fails
+	_, _ = h.Write([]byte(subjectID)) // never fails
 	share := instant(h.Sum64() >> 1)
 	offset := share % day
 	due := (a.wholeAt-offset)/day*day + offset + day

@@ -145,9 +145,11 @@ func (e *accountEncoder) encode(id string, a *account) ([]byte, error) {
 	if len(a.fingerprints) > 0 {
 		e.fingerprints = appendFingerprints(e.fingerprints[:0], a.fingerprints)
 		b = append(b, `,"fingerprints":"`...)
-		b = append(base64.StdEncoding.AppendEncode(b, e.fingerprints), '"')
+		b = base64.StdEncoding.AppendEncode(b, e.fingerprints)
+		b = append(b, '"')
 	}
-	e.line = append(b, "}\n"...)
+	b = append(b, "}\n"...)
+	e.line = b
 	return e.line, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -345,7 +346,7 @@ func TestQueueProperties(t *testing.T) {
 			q, tr := newQueue(t, workers), newTrack()
 			items := make([]Item, keys)
 			for i := range items {
-				items[i] = &job{track: tr, key: fmt.Sprint(i), steps: steps[i], step: 700 * time.Millisecond, timedOut: late[i]}
+				items[i] = &job{track: tr, key: strconv.Itoa(i), steps: steps[i], step: 700 * time.Millisecond, timedOut: late[i]}
 			}
 			for _, pause := range pauses {
 				q.Add(items...)

@@ -31,7 +31,7 @@ func TestWhatTheListTellsAgainIsKeptOnce(t *testing.T) {
 	if !s.known.LastSeen.Equal(time.Unix(2, 0)) || !first.LastSeen.Equal(time.Unix(1, 0)) {
 		t.Errorf("seen last %s, and before %s", s.known.LastSeen, first.LastSeen)
 	}
-	if unsafe.StringData(s.known.X509Subject) != unsafe.StringData(first.X509Subject) {
+	if unsafe.StringData(s.known.X509Subject) != unsafe.StringData(first.X509Subject) { //nolint:gosec // only compared
 		t.Error("the same name is kept twice")
 	}
 }

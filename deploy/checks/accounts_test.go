@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-var update = flag.Bool("update", false, "write the golden file")
+var update = flag.Bool("update", false, "write the golden file") //nolint:gochecknoglobals // a flag of the test binary
 
 // accounts are values with several accounts.
 const accounts = `

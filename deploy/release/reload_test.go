@@ -22,7 +22,7 @@ func installAccounts(t *testing.T, dir string) {
 		t.Fatalf("accounts.conf does not say where it goes:\n%s", text)
 	}
 	at := filepath.Join(dir, string(match[1]))
-	if err := os.MkdirAll(at, 0o750); err != nil {
+	if err := os.MkdirAll(at, 0o750); err != nil { //nolint:gosec // below a TempDir
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(at, string(match[2])), text, 0o600); err != nil { //nolint:gosec // in a directory of the test

@@ -151,7 +151,7 @@ func (m *member) tryAgain(ctx context.Context) {
 	}
 	m.triedAt = now
 	done := make(chan struct{})
-	go func() { //nolint:contextcheck // it goes on if this scrape ends
+	go func() { // it goes on if this scrape ends
 		defer close(done)
 		defer m.opening.Unlock()
 		m.reopen(context.WithoutCancel(ctx))

@@ -59,9 +59,9 @@ func OpenSet(ctx context.Context, options SetOptions, accounts []config.Account)
 		switch {
 		case err != nil && opened[i] == nil:
 			s.discard(opened)
-			return nil, fmt.Errorf("account %s: %w", accounts[i].Name, err)
+			return nil, fmt.Errorf("account %s: %w", accounts[i].Name, err) //nolint:gosec // one error an account
 		case err != nil:
-			s.members[accounts[i].Name].logUnusable(err)
+			s.members[accounts[i].Name].logUnusable(err) //nolint:gosec // one error an account
 		}
 	}
 	return s, nil

@@ -57,8 +57,8 @@ func Prepare(ctx context.Context, options Options) (*Setup, error) {
 	err := s.locate(ctx)
 	manager, access := s.Config.CertificateManager, s.Config.ExternalAccess
 	err = cmp.Or(err,
-		s.addAPI(ncpclient.APICertificateManager, manager.URL, "certificate-manager", func() (ncpclient.Credentials, error) { return s.findKeys(manager.Keys, manager.Profile) }),
-		s.addAPI(ncpclient.APIExternalAccess, access.URL, "external-access", func() (ncpclient.Credentials, error) { return s.findKeys(access.Keys, access.Profile) }),
+		s.addAPI(ncpclient.APICertificateManager, manager.URL, "certificate-manager", func() (ncpclient.Credentials, error) { return s.findKeys(manager.Keys, manager.Profile) }), //nolint:contextcheck // bounded by itself
+		s.addAPI(ncpclient.APIExternalAccess, access.URL, "external-access", func() (ncpclient.Credentials, error) { return s.findKeys(access.Keys, access.Profile) }),            //nolint:contextcheck // bounded by itself
 	)
 	if err != nil {
 		s.Close()

@@ -52,7 +52,7 @@ func readFile(t *testing.T, path string) string {
 
 // defaultOf is where the value of a field comes from that is not given, in words.
 func defaultOf(f field) string {
-	others := map[string]string{
+	others := map[string]string{ //nolint:gosec // no credentials
 		"certificate_manager.url":  "by `site`",
 		"external_access.url":      "by `site`",
 		"external_access.subjects": "all that NCP lists",
@@ -118,6 +118,10 @@ func schema(below string) map[string]any {
 
 func schemaText(t *testing.T) []byte {
 	t.Helper()
+	pattern, ok := NewRules().AccountName.Schema["pattern"].(string)
+	if !ok {
+		t.Fatal("the rule of names has no pattern")
+	}
 	text, err := json.MarshalIndent(map[string]any{
 		"$schema":     "https://json-schema.org/draft/2020-12/schema",
 		"title":       "ncp_exporter: --config.file",
@@ -125,7 +129,7 @@ func schemaText(t *testing.T) []byte {
 		"type":        "object", "additionalProperties": false, "required": []string{"accounts"},
 		"properties": map[string]any{"accounts": map[string]any{
 			"type": "object", "minProperties": 1, "maxProperties": MaxAccounts, "additionalProperties": false,
-			"patternProperties": map[string]any{NewRules().AccountName.Schema["pattern"].(string): schema("")}, //nolint:forcetypeassert // matching makes it
+			"patternProperties": map[string]any{pattern: schema("")},
 		}},
 	}, "", "  ")
 	if err != nil {

@@ -164,7 +164,7 @@ func parseNode[T any](n *yaml.Node, rule Rule[T]) (value T, wrong []problem) {
 	kind := rule.Schema["type"]
 	typed := slices.Contains(tags[kind], n.ShortTag())
 	value, err := rule.Parse(n.Value)
-	text := ""
+	var text string
 	switch {
 	case err == nil && typed:
 		return value, nil

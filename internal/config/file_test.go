@@ -154,7 +154,7 @@ func TestEveryFieldArrives(t *testing.T) {
 	want.Collectors = map[string]bool{inventory: true, ncpclient.APIExternalAccess: true}
 	want.CertificateManager = CertificateManager{URL: "https://cm.example/api/v2", Keys: Keys{Profile: "main"}, Window: 7 * 24 * time.Hour}
 	want.ExternalAccess = ExternalAccess{
-		URL: "http://127.0.0.1:1/api/v1", Keys: Keys{AccessKeyFile: "/run/keys/access", SecretKeyFile: "testdata/keys/secret"},
+		URL: "http://127.0.0.1:1/api/v1", Keys: Keys{AccessKeyFile: "/run/keys/access", SecretKeyFile: "testdata/keys/secret"}, //nolint:gosec // no credentials
 		Subjects: []string{"a", "b"}, PageSize: 20, InitialHistory: InitialHistorySkip, LateArrival: 2 * time.Hour, SweepInterval: time.Hour,
 	}
 	want.StateFile = StateFile{Path: "/var/lib/ncp/everything.db", Given: true}
@@ -339,9 +339,11 @@ func FuzzFile(f *testing.F) {
 // by mistake.
 func TestSecretsAreNotShown(t *testing.T) {
 	const needle = "N33DLEN33DLEN33DLE12"
-	texts := []string{"accounts: {a: {keys: {access_key: %s, secret_key: %[1]s}}}", "accounts: {a: {keys: %s}}", "%s: x", "accounts: {a: {%s: x}}",
+	texts := []string{
+		"accounts: {a: {keys: {access_key: %s, secret_key: %[1]s}}}", "accounts: {a: {keys: %s}}", "%s: x", "accounts: {a: {%s: x}}",
 		"accounts: {a: {keys: {%s}}}", "accounts: {a: {keys: {access_key_env: '%s+/', secret_key_env: S}}}", "accounts: {a: {keys: {profile: ['%s']}}}",
-		"accounts: {a: {keys: {server_role: %s}}}", "accounts: {a: {keys: *%s}}", "accounts: {a: {keys: !%s x}}", "%%%s\n---\n", "accounts: &%s *%[1]s"}
+		"accounts: {a: {keys: {server_role: %s}}}", "accounts: {a: {keys: *%s}}", "accounts: {a: {keys: !%s x}}", "%%%s\n---\n", "accounts: &%s *%[1]s",
+	}
 	for _, field := range fields() {
 		if strings.HasSuffix(field.path, ".url") {
 			section, _, _ := strings.Cut(field.path, ".")

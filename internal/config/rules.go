@@ -133,7 +133,7 @@ func secret[T any](rule Rule[T]) Rule[T] {
 func between[T cmp.Ordered](parse func(string) (T, error), least, most T, allowed string) Rule[T] {
 	bounded := func(text string) (T, error) {
 		value, err := parse(text)
-		if err == nil && !(least <= value && value <= most) { // so that NaN is refused too
+		if inside := least <= value && value <= most; err == nil && !inside { // NaN is outside too
 			err = errNotAllowed
 		}
 		return value, err

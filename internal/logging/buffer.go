@@ -18,7 +18,7 @@ const (
 // nothing: what does not fit is dropped and counted.
 type buffer struct {
 	to     io.Writer
-	lost   func(lines int) // writes to to how many lines were lost
+	lost   func(lines int) // writes how many lines were lost
 	filled chan struct{}   // there is something to write; closed at the end
 	done   chan struct{}
 

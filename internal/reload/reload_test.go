@@ -49,7 +49,7 @@ func inBubble(t *testing.T, file string, test func(*world)) {
 		w.Reloader = New(Options{
 			File: file,
 			Load: func() ([]config.Account, error) {
-				text, err := os.ReadFile(file)
+				text, err := os.ReadFile(file) //nolint:gosec // below a TempDir
 				w.written.Lock()
 				defer w.written.Unlock()
 				w.taken = append(w.taken, string(text))
