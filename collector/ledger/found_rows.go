@@ -24,16 +24,21 @@ type Read struct {
 	rows []freshRow
 	// old are the rows that are too old for a fingerprint, by result: only their
 	// number matters, so that a long history takes little memory.
-	old       [NumResults]uint64
-	newest    [NumResults]instant // of all that are new
-	oldest    instant             // of all that are new; 0 if there are none
-	latest    instant             // the newest row that came, counted before or not
-	pruned    int                 // rows that were left when it was last looked for old ones
-	clock     instant             // NCP's, when the read began
-	seenAt    instant             // NCP's, at the last look at the newest rows
-	order     order               // of all rows that came
-	full      bool                // it went through the whole history
-	forLate   bool                // it went back as far as rows may come late
+	old    [NumResults]uint64
+	newest [NumResults]instant // of all that are new
+	oldest instant             // of all that are new; 0 if there are none
+	latest instant             // the newest row that came, counted before or not
+	pruned int                 // rows that were left when it was last looked for old ones
+	clock  instant             // NCP's, when the read began
+	seenAt instant             // NCP's, at the last look at the newest rows
+	extent
+}
+
+// extent is how much of the history a read saw.
+type extent struct {
+	order     order // of all rows that came
+	full      bool  // it went through the whole history
+	forLate   bool  // it went back as far as rows may come late
 	calls     int
 	total     int // that the newest end of the history told; negative if unknown
 	distinct  int

@@ -161,27 +161,33 @@ type reader struct {
 
 // walk is one pass over the history.
 type walk struct {
-	size     int
-	begin    instant // NCP's clock
-	seq      sequence
-	first    []seenRow // the rows of its first page
-	latest   instant   // the newest of them
-	stride   int       // rows of its first page
-	rows     int       // that came, those that cannot be counted too
-	places   int       // rows that can be counted, without those that are twice on a page
-	pages    int       // with rows
-	twice    int       // rows that came on a page before
-	grown    int       // by how much the total grew
-	total    int       // of the page before
-	arrived  int       // rows that are new since the pass before
-	surprise int       // rows that the pass before should have met
-	full     bool
+	movement
+	size   int
+	begin  instant // NCP's clock
+	seq    sequence
+	first  []seenRow // the rows of its first page
+	latest instant   // the newest of them
+	stride int       // rows of its first page
+	rows   int       // that came, those that cannot be counted too
+	places int       // rows that can be counted, without those that are twice on a page
+	pages  int       // with rows
+	total  int       // of the page before
+	full   bool
+	atOnce bool // the history was there on one page, which is one moment
+	end    int  // rows of the history, if its end was seen
+}
+
+// movement is what a pass shows of rows that arrived, were dropped or changed places
+// meanwhile.
+type movement struct {
+	twice    int // rows that came on a page before
+	grown    int // by how much the total grew
+	arrived  int // rows that are new since the pass before
+	surprise int // rows that the pass before should have met
 	// grewBackward says that the total grew during a pass backward, and that
 	// explainGrowth has to tell why.
 	grewBackward bool
-	atOnce       bool // the history was there on one page, which is one moment
 	capped       bool // the total is smaller than the number of rows
-	end          int  // rows of the history, if its end was seen
 }
 
 // edges are the sizes of pages of one pass after another, in sixteenths: the
