@@ -49,7 +49,7 @@ func TestReloadOfAccounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "a signal loads the file", func() bool { return p.get("/probe?account=dev").status == 404 })
-	p.scrape().want(t, "ncp_exporter_config_last_reload_successful", "1")
+	eventually(t, "the reload is told to be good", func() bool { return p.scrape()["ncp_exporter_config_last_reload_successful"] == "1" })
 	if code := p.stopped(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

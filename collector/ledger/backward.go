@@ -86,15 +86,22 @@ func (r *reader) pageBefore(ctx context.Context, number int, page pageRead) (pag
 
 // explainGrowth looks whether as many rows arrived at the end of the history as the
 // total grew by: then no late row arrived before it, which might have pushed others
-// to pages that were read already. Else the next pass takes such pages again.
+// to pages that were read already. Else the next pass takes such pages again. It
+// looks at no more pages than the pass had and one, as a server may repeat its last
+// page for ever.
 func (r *reader) explainGrowth(ctx context.Context, number, began int) error {
 	if !r.walk.grewBackward {
 		return nil
 	}
 	saved := r.walk
 	defer func() { r.walk = saved }()
+	late := fmt.Errorf("rows came late while it was read: %w", ErrMoved)
 	latest, arrived, total := r.read.latest, 0, began
-	for ; ; number++ {
+	for end := number + saved.pages; ; number++ {
+		if number > end {
+			r.careful = true
+			return late
+		}
 		page, ended, err := r.page(ctx, number)
 		if err != nil {
 			return err
@@ -118,7 +125,7 @@ func (r *reader) explainGrowth(ctx context.Context, number, began int) error {
 		return nil
 	}
 	r.careful = true
-	return fmt.Errorf("rows came late while it was read: %w", ErrMoved)
+	return late
 }
 
 // addAgain adds a page and those behind it again, up to the last, or further if

@@ -20,6 +20,9 @@ type history struct {
 	now    time.Time
 	calls  int
 	onPage func(call int) error
+	// mostCalls are those of one read, unless it is 0: a read that does not end is
+	// found at once.
+	mostCalls int
 
 	ignoresSize  bool                 // pages have as many rows as the clamp, whatever is asked for
 	hidesSize    bool                 // it does not say that a page is smaller than asked for
@@ -37,6 +40,9 @@ const (
 
 func (h *history) Page(_ context.Context, number, size int) (Page, error) {
 	h.calls++
+	if h.mostCalls > 0 && h.calls > h.mostCalls {
+		panic("a read does not end")
+	}
 	if h.onPage != nil {
 		if err := h.onPage(h.calls); err != nil {
 			return Page{}, err

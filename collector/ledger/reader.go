@@ -222,8 +222,11 @@ func (r *reader) pass(ctx context.Context, n int) error {
 
 // page asks for a page. ended is a page that is not there: it is empty, or it is
 // refused. If that cannot be, as far as the total is known, it is asked for once
-// more.
+// more. No loop over pages goes on for ever, as this ends it.
 func (r *reader) page(ctx context.Context, number int) (page pageRead, ended bool, err error) {
+	if number > 2*maxPages || r.set.len > maxRows {
+		return pageRead{}, false, fmt.Errorf("page %d, after %d rows: %w", number, r.set.len, ErrEndless)
+	}
 	for try := 0; ; try++ {
 		r.read.calls++
 		answer, err := r.pages.Page(ctx, number, r.walk.size)
@@ -351,7 +354,8 @@ func (r *reader) unchanged() bool {
 
 // explained says whether the rows that came twice were pushed by others that
 // arrived (or were pulled by others that were dropped): it looks at the first
-// page again.
+// page again, and at those after it, at most at as many as the pass had and one: a
+// server may repeat its last page for ever.
 func (r *reader) explained(ctx context.Context) (bool, error) {
 	w := &r.walk
 	twice := w.twice
@@ -360,7 +364,7 @@ func (r *reader) explained(ctx context.Context) (bool, error) {
 	}
 	saved := *w
 	var head pageRead
-	for number := 0; twice > 0; number++ {
+	for number := 0; twice > 0 && number <= saved.pages; number++ {
 		page, ended, err := r.page(ctx, number)
 		if err != nil || ended {
 			return false, err
