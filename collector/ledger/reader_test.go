@@ -308,6 +308,40 @@ func TestTotalsThatLie(t *testing.T) {
 	}
 }
 
+// A read ends although the last page comes again for each page behind it, and a
+// row pushes others while it is read.
+func TestRepeatedPageBehindRowsThatMove(t *testing.T) {
+	for name, o := range orders() {
+		for at := 2; at <= 10; at++ {
+			for _, rows := range []int{38, 39, 40} {
+				for _, future := range []time.Duration{0, time.Minute} {
+					for _, tells := range []bool{true, false} {
+						r := newReading(t, o, 0)
+						r.history.end, r.history.mostCalls = endRepeats, 1000
+						if !tells {
+							r.history.total = func(int, int) int { return -1 }
+						}
+						for range rows {
+							r.history.now = r.history.now.Add(time.Second)
+							r.arriveLate(-future)
+						}
+						r.history.onPage = func(call int) error {
+							if call == at {
+								r.arriveLate(3500*time.Millisecond - future)
+								r.arriveLate(37500*time.Millisecond - future)
+							}
+							return nil
+						}
+						if _, err := r.scrape(); err != nil {
+							t.Errorf("%s, %d rows, moves at call %d, of the future by %s, tells its total: %t: %v", name, rows, at, future, tells, err)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 // Old rows that are dropped while pages are read hide no other.
 func TestShrinksWhileRead(t *testing.T) {
 	for at := 2; at <= 10; at++ {
