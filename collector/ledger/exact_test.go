@@ -103,7 +103,7 @@ func (w *world) strict(r Row, read *Read) bool {
 // an error.
 func (w *world) scrape(crash bool) bool {
 	h := w.history
-	h.calls, h.mostCalls = 0, 50_000
+	h.calls, h.mostCalls = 0, 10*maxPages
 	atStart := slices.Clone(h.rows)
 	before := applied(w.ledger)
 	w.disturbed, w.arrived, w.dropped = false, false, false
