@@ -44,14 +44,14 @@ func TestRequestsAreCounted(t *testing.T) {
 	put(w.Server, "s")
 	w.AddCredentials("s", history(50)...)
 	w.scrape(t)
-	// One page and one behind it; three pages, and two calls to learn how histories end.
-	for op, want := range map[ncptest.Operation]int{ncptest.RecentChanges: 1, ncptest.Subjects: 2, ncptest.Credentials: 3 + 2} {
+	// One page and one behind it; three pages, one behind them, and two calls to learn what totals mean.
+	for op, want := range map[ncptest.Operation]int{ncptest.RecentChanges: 1, ncptest.Subjects: 2, ncptest.Credentials: 4 + 2} {
 		if got := w.Count(op); got != want {
 			t.Errorf("NCP saw %d requests for %s, want %d", got, op, want)
 		}
 	}
-	if got := testutil.ToFloat64(w.metrics.requests.WithLabelValues("external_access", "credentials", "200")); got != 3+2 {
-		t.Errorf("%v requests are in the metrics, want 5", got)
+	if got := testutil.ToFloat64(w.metrics.requests.WithLabelValues("external_access", "credentials", "200")); got != 4+2 {
+		t.Errorf("%v requests are in the metrics, want 6", got)
 	}
 }
 

@@ -213,5 +213,5 @@ func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, e
 func (r *reader) lastPage(ctx context.Context, rows int, page pageRead) error {
 	told, _ := r.plan.server.rowsOf(page.Total)
 	r.walk.end, r.walk.capped = rows, told < rows
-	return r.learn(ctx, rows, page)
+	return r.learn(ctx, rows, len(page.Rows), page)
 }

@@ -70,17 +70,19 @@ func (r *reader) ended(ctx context.Context, page, next pageRead) error {
 	if next.Total >= 0 && next.Total != page.Total {
 		return nil // it changed in between
 	}
-	if len(next.Rows) == 0 && next.Total > 0 {
-		r.plan.server.sawEnd(w.rows, next.Total, 0) // a total beside no rows is not that of the page
+	of := len(page.Rows)
+	if len(next.Rows) == 0 && next.Total >= 0 {
+		of = 0 // a total beside no rows is not that of the page
 	}
-	return r.learn(ctx, w.rows, page)
+	return r.learn(ctx, w.rows, of, page)
 }
 
 // learn learns from the end of a history. Nobody knows at first whether totals are
-// those of the page or of the history: smaller pages tell, once for the API.
-func (r *reader) learn(ctx context.Context, rows int, page pageRead) error {
+// those of the page or of the history: smaller pages tell, once for the API. of is
+// the rows of the smallest page that told the total.
+func (r *reader) learn(ctx context.Context, rows, of int, page pageRead) error {
 	server := r.plan.server
-	server.sawEnd(rows, page.Total, len(page.Rows))
+	server.sawEnd(rows, page.Total, of)
 	if !server.learner.TryLock() {
 		return nil
 	}
