@@ -90,8 +90,9 @@ func (r *reader) learn(ctx context.Context, rows, of int, page pageRead) error {
 	for size := 1; size < r.walk.stride && page.Total == rows && server.learning(); size++ {
 		r.read.calls++
 		smaller, err := r.pages.Page(ctx, 0, size)
-		if arrived := smaller.Total - rows; err != nil || arrived < 0 || arrived > len(page.Rows) {
-			return err
+		arrived := smaller.Total - rows
+		if err != nil || arrived < 0 || arrived > len(page.Rows) || smaller.Total == len(smaller.Rows) {
+			return err // the total moves, or is that of the page
 		}
 		server.sawEnd(rows, rows, len(smaller.Rows)) // what arrived since the end was seen is not on it
 	}

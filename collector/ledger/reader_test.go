@@ -479,3 +479,34 @@ func TestRowsOfOneTime(t *testing.T) {
 	r.want("the first read", 10+11, 95)
 	r.want("again", 10, 95)
 }
+
+// A page that has as many rows as its total tells is no word about totals, also
+// from a server that gives more rows than were asked for, and while rows arrive.
+func TestTotalsOfThePageAreNotBelieved(t *testing.T) {
+	for name, o := range orders() {
+		for at := 2; at <= 6; at++ {
+			r := newReading(t, o, 4)
+			r.ledger.server = &Server{}
+			r.history.clamp, r.history.ignoresSize, r.history.end = 5, true, endRefused
+			r.history.total = func(_, n int) int { return n }
+			r.history.onPage = func(call int) error {
+				if call == at {
+					r.arrive(1)
+				}
+				return nil
+			}
+			if _, err := r.scrape(); err != nil {
+				t.Fatal(err)
+			}
+			if !r.ledger.server.learning() || r.ledger.server.same > 1 {
+				t.Errorf("%s, call %d: totals are believed after %d ends", name, at, r.ledger.server.same)
+			}
+			r.history.onPage = nil
+			r.arrive(6)
+			r.scrapes(1)
+			if r.counted() != r.added {
+				t.Errorf("%s, call %d: %d of %d rows are counted", name, at, r.counted(), r.added)
+			}
+		}
+	}
+}
