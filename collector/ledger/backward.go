@@ -162,12 +162,14 @@ func (r *reader) addAgain(ctx context.Context, number int, last *int, total int)
 // time, says where to look first.
 func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, error) {
 	size := len(first.Rows)
-	want, _ := r.plan.server.rowsOf(first.Total)
+	told, _ := r.plan.server.rowsOf(first.Total)
+	want := told
 	if want < 0 {
 		want = r.plan.last.entries
 	}
 	low, lowPage, high := 0, first, -1 // there are rows on low, and none on high
 	repeated := false
+	met := make(map[identity]bool)
 	number := max(1, (want-1)/size)
 	for step := 1; ; {
 		page, ended, err := r.page(ctx, number)
@@ -177,8 +179,9 @@ func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, e
 		if number >= maxPages {
 			return 0, pageRead{}, errNoOrder // it is read forward, which finds an end or none
 		}
-		if !ended && sameTimes(lowPage, page) {
-			if repeated, err = r.repeatsLast(ctx, page, true); err != nil {
+		same := sameTimes(lowPage, page)
+		if !ended && (same || allMet(met, page)) { // rows of one time may change places on the last page
+			if repeated, err = r.repeatsLast(ctx, page, same); err != nil {
 				return 0, pageRead{}, err
 			}
 			ended = repeated
@@ -199,7 +202,7 @@ func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, e
 			number = (low + high) / 2
 		default:
 			rows := low*size + len(lowPage.Rows)
-			if repeated && lacksPage(want, rows, lowPage) {
+			if repeated && lacksPage(told, rows, lowPage) {
 				return 0, pageRead{}, fmt.Errorf("page after page has the same rows: %w", ErrMoved)
 			}
 			// What was behind the last page a moment ago may be on it now: it is
@@ -207,6 +210,15 @@ func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, e
 			return high, emptyPage(lowPage.Total), r.lastPage(ctx, rows, lowPage)
 		}
 	}
+}
+
+// allMet says whether all rows of a page are met, and adds them to those.
+func allMet(met map[identity]bool, page pageRead) bool {
+	before := len(met)
+	for _, row := range page.seen {
+		met[row.id] = true
+	}
+	return len(page.seen) > 0 && len(met) == before
 }
 
 // lastPage notes the last page, up to which there are so many rows.

@@ -143,16 +143,18 @@ func (r *reader) repeated(ctx context.Context, old *oldPages, page, next pageRea
 		old.before = r.walk
 	}
 	// Without an order the last page may look otherwise each time.
-	same := sameTimes(page, next)
-	if !same && (old.n%manyOldPages > 0 || r.order != noOrder) {
-		if old.n > maxOldPages {
-			return false, fmt.Errorf("rows arrive faster than they are read: %w", ErrMoved)
+	same, repeats := sameTimes(page, next), false
+	if same || old.n%manyOldPages == 0 && r.order == noOrder {
+		var err error
+		if repeats, err = r.repeatsLast(ctx, next, same); err != nil {
+			return false, err
 		}
-		return false, nil
 	}
-	repeats, err := r.repeatsLast(ctx, next, same)
-	if err != nil || !repeats {
-		return false, err
+	switch {
+	case !repeats && old.n > maxOldPages:
+		return false, fmt.Errorf("rows arrive faster than they are read: %w", ErrMoved)
+	case !repeats:
+		return false, nil
 	}
 	if !same {
 		r.walk = old.before

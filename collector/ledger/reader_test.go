@@ -510,3 +510,21 @@ func TestTotalsOfThePageAreNotBelieved(t *testing.T) {
 		}
 	}
 }
+
+// What a history had before is no reason to doubt that its last page comes again.
+func TestAHistoryThatBecameShortRepeatsItsPage(t *testing.T) {
+	for name, o := range orders() {
+		r := newReading(t, o, 95)
+		r.history.end = endRepeats
+		r.history.total = func(int, int) int { return -1 }
+		r.scrapes(1)
+		r.history.trim(89)
+		r.arrive(2)
+		if _, err := r.scrape(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if r.counted() != 97 {
+			t.Errorf("%s: %d of 97 rows are counted", name, r.counted())
+		}
+	}
+}
