@@ -511,6 +511,26 @@ func TestTotalsOfThePageAreNotBelieved(t *testing.T) {
 	}
 }
 
+// A total of the page, told on the last of several pages, is always as much too
+// small until there is another page: that is no word about totals either.
+func TestTotalsOfTheLastPageAreNotBelieved(t *testing.T) {
+	for name, o := range orders() {
+		for _, hides := range []bool{false, true} {
+			r := newReading(t, o, 22)
+			r.ledger.server = &Server{}
+			r.history.hidesSize = hides
+			r.history.total = func(_, n int) int { return n }
+			for range 40 {
+				r.scrapes(1)
+				if r.counted() != r.added {
+					t.Fatalf("%s: %d of %d rows are counted", name, r.counted(), r.added)
+				}
+				r.arrive(1)
+			}
+		}
+	}
+}
+
 // What a history had before is no reason to doubt that its last page comes again.
 func TestAHistoryThatBecameShortRepeatsItsPage(t *testing.T) {
 	for name, o := range orders() {

@@ -47,6 +47,11 @@ func (s *Server) sawEnd(rows, total, page int) {
 	if total < 0 || total == rows && rows == page {
 		return
 	}
+	if total == page { // of the last page: it is as much too small until there is another
+		s.same = 0
+		s.changes++
+		return
+	}
 	offset := total - rows
 	switch {
 	case s.same == 0:
