@@ -16,6 +16,9 @@ func (r *reader) backward(ctx context.Context, first pageRead) error {
 	}
 	r.read.total = page.Total
 	last, began := number, page.Total
+	if len(page.Rows) == 0 {
+		last = max(0, number-1) // with the last rows that there were
+	}
 	for {
 		rows := r.add(page)
 		w.seq.prepend(rows)
@@ -87,45 +90,83 @@ func (r *reader) pageBefore(ctx context.Context, number int, page pageRead) (pag
 // explainGrowth looks whether as many rows arrived at the end of the history as the
 // total grew by: then no late row arrived before it, which might have pushed others
 // to pages that were read already. Else the next pass takes such pages again. It
-// looks at no more pages than the pass had and one, as a server may repeat its last
-// page for ever.
+// takes no more steps than the pass had pages and two, as a server may repeat its
+// last page for ever.
 func (r *reader) explainGrowth(ctx context.Context, number, began int) error {
 	if !r.walk.grewBackward {
 		return nil
 	}
 	saved := r.walk
 	defer func() { r.walk = saved }()
-	late := fmt.Errorf("rows came late while it was read: %w", ErrMoved)
-	latest, arrived, total := r.read.latest, 0, began
-	for end := number + saved.pages; ; number++ {
-		if number > end {
-			r.careful = true
-			return late
-		}
-		page, ended, err := r.page(ctx, number)
+	end := newEnd{reader: r, latest: r.read.latest, total: began}
+	first := number
+	for range saved.pages + 2 {
+		_, ended, err := end.take(ctx, number, true)
 		if err != nil {
 			return err
 		}
-		for _, row := range page.seen {
-			if !r.cameBefore(row) && row.seen > latest {
-				arrived++
+		short := end.short
+		if number == first && !end.follows {
+			break // rows that arrived may be on earlier pages, as others were dropped
+		}
+		if number > first && saved.twice > 0 {
+			// Others are dropped, and the same may have happened between two of these.
+			pulled, _, err := end.take(ctx, number-1, false)
+			if err != nil {
+				return err
+			}
+			if pulled {
+				continue
 			}
 		}
-		total = max(total, page.Total)
-		if ended {
+		if ended || short {
+			if end.total-began <= end.arrived {
+				return nil
+			}
 			break
 		}
-		r.add(page)
-		r.read.total, r.read.seenAt = page.Total, instantOf(page.Clock)
-		if r.nothingNew(page) && len(page.Rows) < r.walk.stride {
-			break
-		}
-	}
-	if total-began <= arrived {
-		return nil
+		number++
 	}
 	r.careful = true
-	return late
+	return fmt.Errorf("rows came late while it was read: %w", ErrMoved)
+}
+
+// newEnd is what is at the end of a history after a pass backward.
+type newEnd struct {
+	*reader
+	latest  instant // of all rows before
+	arrived int     // newer rows
+	total   int     // the largest that was told
+	// Of the page that was taken last: it begins with a row that came before, and is
+	// no full one.
+	follows, short bool
+}
+
+// take adds a page, and says whether it has a new row. last is a page that is
+// looked at for what is the newest.
+func (e *newEnd) take(ctx context.Context, number int, last bool) (isNew, ended bool, err error) {
+	page, ended, err := e.page(ctx, number)
+	if err != nil {
+		return false, false, err
+	}
+	e.total = max(e.total, page.Total)
+	e.follows = len(page.seen) > 0 && e.cameBefore(page.seen[0])
+	e.short = len(page.Rows) < e.walk.stride
+	for _, row := range page.seen {
+		if !e.cameBefore(row) {
+			isNew = true
+			if row.seen > e.latest {
+				e.arrived++
+			}
+		}
+	}
+	if !ended {
+		e.add(page)
+		if last {
+			e.reader.read.total, e.reader.read.seenAt = page.Total, instantOf(page.Clock)
+		}
+	}
+	return isNew, ended, nil
 }
 
 // addAgain adds a page and those behind it again, up to the last, or further if
