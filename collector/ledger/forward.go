@@ -16,7 +16,7 @@ func (r *reader) forward(ctx context.Context, page pageRead) error {
 	if r.order.merge(sequenceOf(w.first).found) == oldestFirst && !r.atEnd(page, len(page.Rows)) {
 		return r.backward(ctx, page)
 	}
-	first, old := page, oldPages{}
+	first, before := page, walk{}
 	for number := 0; ; number++ {
 		rows := r.add(page)
 		w.seq.append(rows)
@@ -41,7 +41,7 @@ func (r *reader) forward(ctx context.Context, page pageRead) error {
 			return err
 		}
 		if !ended {
-			if ended, err = r.repeated(ctx, &old, page, next); err != nil {
+			if ended, err = r.repeated(ctx, &before, page, next); err != nil {
 				return err
 			}
 		}
@@ -127,39 +127,28 @@ func (r *reader) asBefore(rows int, page pageRead) bool {
 	return r.read.New() == 0 && !slices.ContainsFunc(seen, func(s seenRow) bool { return !r.plan.account.has(s) })
 }
 
-// oldPages are pages in a row that brought nothing that is new to the pass.
-type oldPages struct {
-	n      int
-	before walk // the pass before the first of them
-}
-
-// repeated says whether next is the last page once more.
-func (r *reader) repeated(ctx context.Context, old *oldPages, page, next pageRead) (bool, error) {
+// repeated says whether next is the last page once more. before is the walk before the
+// first of the pages in a row that brought nothing new.
+func (r *reader) repeated(ctx context.Context, before *walk, page, next pageRead) (bool, error) {
 	if len(next.seen) == 0 || !r.nothingNew(next) {
-		*old = oldPages{}
 		return false, nil
 	}
-	if old.n++; old.n == 1 {
-		old.before = r.walk
+	w := &r.walk
+	if w.oldPages == 0 {
+		*before = *w
 	}
 	// Without an order the last page may look otherwise each time.
-	same, repeats := sameTimes(page, next), false
-	if same || old.n%manyOldPages == 0 && r.order == noOrder {
-		var err error
-		if repeats, err = r.repeatsLast(ctx, next, same); err != nil {
-			return false, err
-		}
-	}
-	switch {
-	case !repeats && old.n > maxOldPages:
-		return false, fmt.Errorf("rows arrive faster than they are read: %w", ErrMoved)
-	case !repeats:
+	same := r.samePage(page, next)
+	if !same && (r.order != noOrder || (w.oldPages+1)%manyOldPages != 0) {
 		return false, nil
 	}
-	if !same {
-		r.walk = old.before
+	if repeats, err := r.repeatsLast(ctx, next, same); err != nil || !repeats {
+		return false, err
 	}
-	if want, _ := r.plan.server.rowsOf(next.Total); same && lacksPage(want, r.walk.rows, page) {
+	if !same {
+		*w = *before
+	}
+	if want, _ := r.plan.server.rowsOf(next.Total); same && lacksPage(want, w.rows, page) {
 		return false, fmt.Errorf("page after page has the same rows: %w", ErrMoved)
 	}
 	return true, nil
@@ -172,8 +161,18 @@ func (r *reader) repeatsLast(ctx context.Context, page pageRead, same bool) (boo
 	return err == nil && !ended && (!same || sameTimes(page, far)), err
 }
 
-// sameTimes says whether two pages have rows of the same times: these are the same
-// rows, except that some of one time may have changed places with others.
+// samePage says whether next has the rows of a page once more. Rows of one time may
+// have changed places: the times tell then, unless a full page has only one.
+func (r *reader) samePage(page, next pageRead) bool {
+	if !sameTimes(page, next) {
+		return false
+	}
+	n := len(page.seen)
+	return n < r.walk.stride || page.seen[0].seen != page.seen[n-1].seen ||
+		slices.EqualFunc(page.seen, next.seen, func(a, b seenRow) bool { return a.id == b.id })
+}
+
+// sameTimes says whether two pages have rows of the same times.
 func sameTimes(page, next pageRead) bool {
 	return slices.EqualFunc(page.Rows, next.Rows, func(a, b Row) bool { return a.SeenTime.Equal(b.SeenTime) })
 }
@@ -185,18 +184,14 @@ func lacksPage(total, rows int, page pageRead) bool {
 }
 
 // nothingNew says whether all rows of a page that can be counted came before in
-// this pass, or are among others.
-func (r *reader) nothingNew(page pageRead, others ...seenRow) bool {
-	return !slices.ContainsFunc(page.seen, func(row seenRow) bool { return !r.cameBefore(row) && !has(others, row.id) })
+// this pass.
+func (r *reader) nothingNew(page pageRead) bool {
+	return !slices.ContainsFunc(page.seen, func(row seenRow) bool { return !r.cameBefore(row) })
 }
 
 func (r *reader) cameBefore(row seenRow) bool {
 	passes, _ := r.set.in(rowKey(row.id))
 	return passes&inThisPass != 0
-}
-
-func has(rows []seenRow, id identity) bool {
-	return slices.ContainsFunc(rows, func(row seenRow) bool { return row.id == id })
 }
 
 // mayStop says whether all rows behind this one are known, if the order of the

@@ -10,7 +10,7 @@ package ledger
 //  3. Oldest first, rows arrive at the end and are dropped at the front: no row
 //     moves to a later page. So a read backward, from a page with nothing behind
 //     it, meets them all as well. A late row that pushes others is seen as the
-//     history grows: the later page is read again.
+//     history grows by more rows than arrived at its end: it is read again.
 //  4. A row that comes twice is a row that was pushed, or one that changed places
 //     with another of the same time, which then did not come at all. If no more
 //     rows arrived (were dropped) than came twice, the read is not complete.
@@ -84,7 +84,7 @@ const (
 	// maxPages and maxRows are what no history has.
 	maxPages = 100_000
 	maxRows  = 4_000_000
-	// maxOldPages is how many pages in a row may bring nothing new; after
+	// maxOldPages is how many pages in a row may bring nothing new. After each
 	// manyOldPages it is time to ask whether there is an end.
 	maxOldPages  = 100
 	manyOldPages = 8
@@ -150,13 +150,12 @@ type reader struct {
 	order order     // of all that came
 	// agreeing is the number of passes that found the same as the one before.
 	agreeing  int
-	careful   bool // a late row may have pushed others: see pageBefore
 	recordSum uint64
 
-	walk      walk
-	lastPlace int     // places of the pass before
-	lastLen   int     // rows of the passes before
-	lastBegin instant // of the pass before
+	walk       walk
+	mostPlaces int     // places of a pass before
+	lastLen    int     // rows of the passes before
+	lastBegin  instant // of the pass before
 }
 
 // walk is one pass over the history.
@@ -171,23 +170,22 @@ type walk struct {
 	rows   int       // that came, those that cannot be counted too
 	places int       // rows that can be counted, without those that are twice on a page
 	pages  int       // with rows
-	total  int       // of the page before
-	full   bool
-	atOnce bool // the history was there on one page, which is one moment
-	end    int  // rows of the history, if its end was seen
+	// oldPages are the last pages in a row that had rows, and nothing new.
+	oldPages int
+	total    int // of the page before
+	full     bool
+	atOnce   bool // the history was there on one page, which is one moment
+	end      int  // rows of the history, if its end was seen
 }
 
 // movement is what a pass shows of rows that arrived, were dropped or changed places
 // meanwhile.
 type movement struct {
-	twice    int // rows that came on a page before
-	grown    int // by how much the total grew
-	arrived  int // rows that are new since the pass before
-	surprise int // rows that the pass before should have met
-	// grewBackward says that the total grew during a pass backward, and that
-	// explainGrowth has to tell why.
-	grewBackward bool
-	capped       bool // the total is smaller than the number of rows
+	twice    int  // rows that came on a page before
+	grown    int  // by how much the total grew
+	arrived  int  // rows that are new since the pass before
+	surprise int  // rows that the pass before should have met
+	capped   bool // the total is smaller than the number of rows
 }
 
 // edges are the sizes of pages of one pass after another, in sixteenths: the
@@ -195,7 +193,7 @@ type movement struct {
 var edges = [...]int{16, 15, 11, 13, 9, 14, 10, 12} //nolint:gochecknoglobals // a constant in all but syntax
 
 func (r *reader) pass(ctx context.Context, n int) error {
-	r.lastPlace, r.lastBegin, r.lastLen = r.walk.places, r.walk.begin, r.set.len
+	r.mostPlaces, r.lastBegin, r.lastLen = max(r.mostPlaces, r.walk.places), r.walk.begin, r.set.len
 	r.set.nextPass()
 	size := r.size
 	if full := r.plan.server.fullPage(size); n > 0 && full > 0 {
@@ -227,6 +225,9 @@ func (r *reader) page(ctx context.Context, number int) (page pageRead, ended boo
 	if number > 2*maxPages || r.set.len > maxRows {
 		return pageRead{}, false, fmt.Errorf("page %d, after %d rows: %w", number, r.set.len, ErrEndless)
 	}
+	if r.walk.oldPages > maxOldPages {
+		return pageRead{}, false, fmt.Errorf("rows arrive faster than they are read: %w", ErrMoved)
+	}
 	for try := 0; ; try++ {
 		r.read.calls++
 		answer, err := r.pages.Page(ctx, number, r.walk.size)
@@ -256,9 +257,14 @@ func (r *reader) add(page pageRead) []seenRow {
 	rows := page.seen
 	r.read.Uncounted.NoTime += page.uncounted.NoTime
 	r.read.Uncounted.FutureTime += page.uncounted.FutureTime
+	switch {
+	case !r.nothingNew(page):
+		w.oldPages = 0
+	case len(rows) > 0:
+		w.oldPages++
+	}
 	for i := range rows {
-		passes, _ := r.set.in(rowKey(rows[i].id))
-		rows[i].again = passes&inThisPass != 0
+		rows[i].again = r.cameBefore(rows[i])
 	}
 	now := instantOf(page.Clock.Add(time.Second)) // it may have no fraction
 	for i := range rows {
@@ -338,10 +344,10 @@ func (r *reader) complete(ctx context.Context, n int) (bool, error) {
 	switch {
 	case r.agreeing >= minAgreeing:
 		return true, nil
-	case r.agreeing == 1 && w.full && w.twice <= w.arrived:
+	case r.agreeing == 1 && w.full && w.twice <= w.arrived && w.places >= r.mostPlaces:
 		return true, nil
 	default:
-		return w.full && w.places == r.lastPlace && w.places == r.set.len && r.set.len == r.lastLen, nil
+		return w.full && w.places == r.mostPlaces && w.places == r.set.len && r.set.len == r.lastLen, nil
 	}
 }
 
@@ -358,11 +364,7 @@ func (r *reader) unchanged() bool {
 // server may repeat its last page for ever.
 func (r *reader) explained(ctx context.Context) (bool, error) {
 	w := &r.walk
-	twice := w.twice
-	if _, sure := r.plan.server.rowsOf(w.total); sure && r.order == newestFirst {
-		twice -= w.grown
-	}
-	saved := *w
+	twice, saved := w.twice, *w
 	var head pageRead
 	for number := 0; twice > 0 && number <= saved.pages; number++ {
 		page, ended, err := r.page(ctx, number)

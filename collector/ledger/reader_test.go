@@ -217,9 +217,9 @@ func TestNoTotal(t *testing.T) {
 	quiet := map[int]map[order]int{
 		0:   {newestFirst: 1, oldestFirst: 1, noOrder: 1},
 		9:   {newestFirst: 1, oldestFirst: 1, noOrder: 1},
-		10:  {newestFirst: 1, oldestFirst: 5, noOrder: 2},
+		10:  {newestFirst: 1, oldestFirst: 3, noOrder: 2},
 		95:  {newestFirst: 1, oldestFirst: 2, noOrder: 10},
-		100: {newestFirst: 1, oldestFirst: 6, noOrder: 11},
+		100: {newestFirst: 1, oldestFirst: 4, noOrder: 11},
 	}
 	for rows, calls := range quiet {
 		for name, o := range orders() {
