@@ -134,20 +134,7 @@ func (w *world) scrape(crash bool) bool {
 		w.hidden = mayHide
 	}
 	if err == nil {
-		for _, row := range read.rows {
-			if w.counted[row] {
-				w.t.Fatalf("a row is counted twice")
-			}
-			w.counted[row] = true
-		}
-		for _, r := range atStart {
-			if w.history.wholeSeconds && w.disturbed && fresh(r).seen <= applied(w.ledger).horizon && !w.counted[fresh(r)] {
-				w.excused[fresh(r)] = true
-			}
-			if w.strict(r, read) && slices.Contains(h.rows, r) && !w.counted[fresh(r)] {
-				w.t.Fatalf("row %s of %s was there all the time and is not counted", r.SerialNumber, r.SeenTime)
-			}
-		}
+		w.count(read, atStart)
 	}
 	w.kept = maps.Clone(w.counted)
 	if got := w.total(); got != len(w.counted) {
@@ -158,6 +145,26 @@ func (w *world) scrape(crash bool) bool {
 		w.shown = got
 	}
 	return err == nil
+}
+
+// count notes the rows of a read without an error; it fails if one is counted twice,
+// or one that was there all the time is missing.
+func (w *world) count(read *Read, atStart []Row) {
+	h := w.history
+	for _, row := range read.rows {
+		if w.counted[row] {
+			w.t.Fatalf("a row is counted twice")
+		}
+		w.counted[row] = true
+	}
+	for _, r := range atStart {
+		if w.history.wholeSeconds && w.disturbed && fresh(r).seen <= applied(w.ledger).horizon && !w.counted[fresh(r)] {
+			w.excused[fresh(r)] = true
+		}
+		if w.strict(r, read) && slices.Contains(h.rows, r) && !w.counted[fresh(r)] {
+			w.t.Fatalf("row %s of %s was there all the time and is not counted", r.SerialNumber, r.SeenTime)
+		}
+	}
 }
 
 func (w *world) total() int {

@@ -332,6 +332,13 @@ func (r *reader) complete(ctx context.Context, n int) (bool, error) {
 	if n == 0 {
 		return false, nil
 	}
+	return r.agrees(), nil
+}
+
+// agrees says whether this pass found what the ones before it did, so that it has
+// shown that no row was missed.
+func (r *reader) agrees() bool {
+	w := &r.walk
 	missed := r.set.before - r.set.again
 	if r.order.sorted() && !w.full {
 		missed = 0 // it went less far back
@@ -343,11 +350,13 @@ func (r *reader) complete(ctx context.Context, n int) (bool, error) {
 	}
 	switch {
 	case r.agreeing >= minAgreeing:
-		return true, nil
-	case r.agreeing == 1 && w.full && w.twice <= w.arrived && w.places >= r.mostPlaces:
-		return true, nil
+		return true
+	case !w.full || w.places < r.mostPlaces:
+		return false
+	case r.agreeing == 1 && w.twice <= w.arrived:
+		return true
 	default:
-		return w.full && w.places == r.mostPlaces && w.places == r.set.len && r.set.len == r.lastLen, nil
+		return w.places == r.set.len && r.mostPlaces == r.set.len && r.lastLen == r.set.len
 	}
 }
 
