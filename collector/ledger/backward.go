@@ -30,24 +30,11 @@ func (r *reader) backward(ctx context.Context, first pageRead) error {
 		if number == 0 || len(rows) > 0 && r.mayStop(rows[0], r.read.total) {
 			return r.explainGrowth(ctx, last)
 		}
-		if page, err = r.pageBefore(ctx, number, page); err != nil {
+		number--
+		if page, _, err = r.page(ctx, number); err != nil {
 			return err
 		}
-		number--
 	}
-}
-
-// pageBefore asks for the page before a page.
-func (r *reader) pageBefore(ctx context.Context, number int, page pageRead) (pageRead, error) {
-	before, _, err := r.page(ctx, number-1)
-	if err != nil || !r.samePage(page, before) {
-		return before, err
-	}
-	repeats, err := r.repeatsLast(ctx, page, true)
-	if err != nil || repeats { // both are behind the last page
-		return emptyPage(before.Total), err
-	}
-	return before, nil
 }
 
 // explainGrowth looks whether as many rows arrived on the last page, or behind it, as
@@ -90,13 +77,11 @@ func (r *reader) explainGrowth(ctx context.Context, last int) error {
 // time, says where to look first.
 func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, error) {
 	size := len(first.Rows)
-	told, _ := r.plan.server.rowsOf(first.Total)
-	want := told
+	want, _ := r.plan.server.rowsOf(first.Total)
 	if want < 0 {
 		want = r.plan.last.entries
 	}
 	low, lowPage, high := 0, first, -1 // there are rows on low, and none on high
-	repeated := false
 	number := max(1, (want-1)/size)
 	for step := 1; ; {
 		page, ended, err := r.page(ctx, number)
@@ -106,17 +91,28 @@ func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, e
 		if number >= maxPages {
 			return 0, pageRead{}, errNoOrder // it is read forward, which finds an end or none
 		}
-		if !ended && r.samePage(lowPage, page) {
-			if repeated, err = r.repeatsLast(ctx, page, true); err != nil {
+		rows := number*size + len(page.Rows)
+		short := len(page.Rows) < r.plan.server.fullPage(r.walk.size)
+		at, before := low, lowPage
+		if !ended && short && number > low+1 && rows != want { // it may be the last page once more
+			at = number - 1
+			if before, _, err = r.page(ctx, at); err != nil {
 				return 0, pageRead{}, err
 			}
-			ended = repeated
 		}
-		rows := number*size + len(page.Rows)
+		if !ended && r.samePage(before, page) {
+			repeats, err := r.repeatsLast(ctx, page, true)
+			if err != nil {
+				return 0, pageRead{}, err
+			}
+			if repeats {
+				return r.firstOf(ctx, page, max(1, at), first)
+			}
+		}
 		switch {
 		case ended:
 			high = number
-		case len(page.Rows) < r.plan.server.fullPage(r.walk.size), r.asBefore(rows, page):
+		case short, r.asBefore(rows, page):
 			return number, page, r.lastPage(ctx, rows, page)
 		default:
 			low, lowPage = number, page
@@ -127,15 +123,35 @@ func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, e
 		case high-low > 1:
 			number = (low + high) / 2
 		default:
-			rows := low*size + len(lowPage.Rows)
-			if repeated && lacksPage(told, rows, lowPage) {
-				return 0, pageRead{}, fmt.Errorf("page after page has the same rows: %w", ErrMoved)
-			}
 			// What was behind the last page a moment ago may be on it now: it is
 			// read again.
-			return high, emptyPage(lowPage.Total), r.lastPage(ctx, rows, lowPage)
+			return high, emptyPage(lowPage.Total), r.lastPage(ctx, low*size+len(lowPage.Rows), lowPage)
 		}
 	}
+}
+
+// firstOf finds the first of the pages that have the rows of one once more: the last
+// page. There is one at high, and its rows are also on all pages behind it.
+func (r *reader) firstOf(ctx context.Context, repeated pageRead, high int, first pageRead) (int, pageRead, error) {
+	low := 0
+	for number := high - 1; high-low > 1; number = (low + high) / 2 {
+		page, ended, err := r.page(ctx, number)
+		if err != nil {
+			return 0, pageRead{}, err
+		}
+		if ended || r.samePage(repeated, page) {
+			high = number
+		} else {
+			low = number
+		}
+	}
+	if !r.samePage(repeated, first) {
+		return high, repeated, r.lastPage(ctx, high*len(first.Rows)+len(repeated.Rows), repeated)
+	}
+	if told, _ := r.plan.server.rowsOf(first.Total); lacksPage(told, len(first.Rows), first) {
+		return 0, pageRead{}, fmt.Errorf("page after page has the same rows: %w", ErrMoved)
+	}
+	return 1, emptyPage(first.Total), r.lastPage(ctx, len(first.Rows), first)
 }
 
 // lastPage notes the last page, up to which there are so many rows.

@@ -242,7 +242,7 @@ func newWorld(t *rapid.T) *world {
 	case "low":
 		h.total = func(all, _ int) int { return max(0, all-1) }
 	case "capped":
-		h.total = func(all, _ int) int { return min(all, 13) }
+		h.total = func(all, _ int) int { return min(all, 23) }
 	case "moving":
 		h.total = func(all, _ int) int { return max(0, all+random.IntN(15)-7) }
 	}

@@ -112,7 +112,7 @@ func (r *reader) atEnd(page pageRead, rows int) bool {
 	if r.plan.whole || !last.read || rows < last.entries {
 		return asTold && (short || rows == len(page.Rows) && rows < r.walk.size)
 	}
-	return short && rows >= want || asTold && (rows == len(page.Rows) || r.asBefore(rows, page))
+	return short && rows >= want || r.asBefore(rows, page)
 }
 
 // asBefore says whether a page, up to which there are so many rows, ends the
