@@ -22,7 +22,7 @@ func TestCheckAnswers(t *testing.T) {
 		w.Header().Set("X-Request-Id", r.Header.Get("X-Ncp-Apigw-Signature-V2"))
 		ncptest.GatewayError(http.StatusBadRequest, r.Header.Get("X-Ncp-Iam-Access-Key"), headers).ServeHTTP(w, r)
 	})
-	all := append([]string{findChanges}, ofExternalAccess()...)
+	all := append([]string{findChanges, findInventory}, ofExternalAccess()...)
 	allAndClock := append([]string{findClock}, all...)
 	denied := func(ops ...ncptest.Operation) ncptest.Config {
 		return ncptest.Config{Keys: []ncptest.Key{{Denied: ops}}}
@@ -63,7 +63,6 @@ func TestCheckAnswers(t *testing.T) {
 			want: []string{"/trust-anchors/anchor-1/crls,", "1 CRLs"},
 		},
 		"well, inventory": {
-			args: []string{"--collector.certificate-inventory"},
 			of:   findInventory,
 			want: []string{"/api/v2/certificate/certificates?", "1 certificates"},
 		},
@@ -93,7 +92,7 @@ func TestCheckAnswers(t *testing.T) {
 		},
 		"a key less": {
 			args: []string{"--ncp.credentials-file=/dev/null", "--ncp.certificate-manager.profile=main"},
-			bad:  []string{findChanges},
+			bad:  []string{findChanges, findInventory},
 			want: []string{"not a file of keys", "docs/configuration.md"},
 		},
 		"clock ahead": {
@@ -224,7 +223,7 @@ func TestCheckAnswers(t *testing.T) {
 		"echo, by name": {
 			fault: ncptest.Always(echo),
 			args:  []string{"--collector.external-access.subject=nobody"},
-			bad:   []string{findChanges, findHistories, findTrustAnchors, findCRLs},
+			bad:   []string{findChanges, findInventory, findHistories, findTrustAnchors, findCRLs},
 			of:    findHistories,
 			want:  []string{"1 of 1 named subjects", "--collector.external-access.subject"},
 		},
@@ -241,12 +240,12 @@ func TestCheckAnswers(t *testing.T) {
 		},
 		"what is watched": {
 			of:   findCollectors,
-			want: []string{"watched: certificate_manager, external_access, external_access_trust_anchors", "certificate_inventory is not (--no-collector.certificate-inventory)"},
+			want: []string{"watched: certificate_manager, external_access, certificate_inventory, external_access_trust_anchors"},
 		},
 		"not watched": {
 			args: []string{"--no-collector.certificate-manager"},
 			of:   findCollectors,
-			want: []string{"certificate_manager is not (--no-collector.certificate-manager)"},
+			want: []string{"certificate_manager is not (--no-collector.certificate-manager)", "certificate_inventory is not (--no-collector.certificate-inventory)"},
 		},
 		"nor the other": {
 			args: []string{"--no-collector.external-access"},

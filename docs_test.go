@@ -141,7 +141,7 @@ func shardTable(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString("| collector | flag | by default | by |\n|---|---|---|---|\n")
-	first, second := prepare(t, "--total-shards=2"), prepare(t, "--shard=1", "--total-shards=2", "--collector.certificate-inventory")
+	first, second := prepare(t, "--total-shards=2"), prepare(t, "--shard=1", "--total-shards=2")
 	for _, w := range account.Table() {
 		on, by := "off", "every shard, its own subjects"
 		if first.Off(w) == "" {

@@ -118,11 +118,11 @@ func simulate(t *testing.T, cfg ncptest.Config) *ncptest.Server {
 	ncp.SetChanges(ncptest.Change{OrderID: "410", CertificateID: 55991, Status: ncptest.StatusOngoing})
 	ncp.PutSubject(ncptest.Subject{SubjectID: "subject-1", X509Subject: "CN=one", Enabled: true})
 	newest := ncptest.NewCredential(at.Add(time.Minute), "2", true)
-	newest.X509CertificateData = ncptest.NewCertificate(2, at, at.AddDate(20, 0, 0))
+	newest.X509CertificateData = ncptest.NewCertificate(2, at, at.AddDate(21, 0, 0))
 	ncp.AddCredentials("subject-1", ncptest.NewCredential(at, "1", false), newest)
-	ncp.SetCertificates(ncptest.Certificate{No: 41207, Name: "www", CommonName: "www.example.com", StatusCode: "1", NotAfter: "2025-12-31 09:00:00", Used: []string{"lb-1"}})
+	ncp.SetCertificates(ncptest.Certificate{No: 41207, Name: "www", CommonName: "www.example.com", StatusCode: "1", NotAfter: "2045-12-31 09:00:00", Used: []string{"lb-1"}})
 	ncp.SetTrustAnchors(ncptest.TrustAnchor{
-		ID: "anchor-1", Name: "ca", Enabled: true, NotAfter: "2034-12-31", CRLs: []ncptest.CRL{{Enabled: true, NextUpdate: "2025-01-01 00:00:00"}},
+		ID: "anchor-1", Name: "ca", Enabled: true, NotAfter: "2045-12-31", CRLs: []ncptest.CRL{{Enabled: true, NextUpdate: "2045-01-01 00:00:00"}},
 	})
 	return ncp
 }

@@ -82,34 +82,39 @@ func TestTrustAnchorsAreOptional(t *testing.T) {
 	}
 }
 
-// TestInventoryIsAskedFor wants no call for it unless it is wanted.
+// TestInventoryIsAskedFor wants it where version 2 of Certificate Manager is watched,
+// and elsewhere no call for it unless it is wanted.
 func TestInventoryIsAskedFor(t *testing.T) {
 	const flag = "--collector.certificate-inventory"
 	for name, test := range map[string]struct {
 		args []string
 		on   string
 	}{
-		"by default":    {nil, ""},
-		"on":            {[]string{flag}, "1"},
+		"by default":    {nil, "1"},
+		"off":           {[]string{"--no-collector.certificate-inventory"}, ""},
+		"no manager":    {[]string{"--no-collector.certificate-manager"}, ""},
+		"default of v1": {nil, ""},
 		"another shard": {[]string{flag, "--shard=1", "--total-shards=2"}, ""},
 		"alone":         {[]string{flag, "--no-collector.certificate-manager", "--no-collector.external-access"}, "1"},
-		"version 1":     {[]string{flag, "--ncp.site=gov"}, "1"},
+		"on with v1":    {[]string{flag, "--ncp.site=gov"}, "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ncp := simulate(t, ncptest.Config{})
 			url := ncp.CertificateManagerURL()
-			if name == "version 1" {
+			v1 := strings.HasSuffix(name, "v1")
+			if v1 {
 				url = ncp.URL() + "/api/v1"
 			}
 			s := launch(t, demoKeys(), append(test.args, "--ncp.certificate-manager.url="+url, "--ncp.external-access.url="+ncp.ExternalAccessURL())...).scrape()
 			s.want(t, success(inventory), test.on)
-			calls := map[string]int{"on": 2, "alone": 2, "version 1": 1} // the first read looks behind the last page, if there are pages
+			calls := map[string]int{"by default": 2, "alone": 2, "on with v1": 1} // the first read looks behind the last page, if there are pages
 			if got, want := ncp.Count(ncptest.Certificates), calls[name]; got != want {
 				t.Errorf("%d calls, want %d", got, want)
 			}
 			const series = `ncp_certificate_manager_certificate_not_after_timestamp_seconds{certificate_id="41207",common_name="www.example.com",name="www"}`
-			s.want(t, series, map[string]string{"1": "1.7671392e+09", "": ""}[test.on])
-			if name == "version 1" {
+			s.want(t, series, map[string]string{"1": "2.3982912e+09", "": ""}[test.on])
+			s.want(t, `ncp_certificate_manager_certificate_info{certificate_id="41207",common_name="www.example.com",name="www"}`, test.on)
+			if v1 {
 				s.want(t, success(certificateManager), "")
 			}
 		})

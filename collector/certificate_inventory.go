@@ -21,7 +21,7 @@ type CertificateInventory struct {
 	*poll[[]ncpclient.Certificate]
 	client InventoryClient
 
-	notAfter, inUse, byStatus, unreadable *prometheus.Desc
+	info, notAfter, inUse, byStatus, unreadable *prometheus.Desc
 }
 
 // inventoryPage is how many rows are asked for on each page.
@@ -32,6 +32,9 @@ func NewCertificateInventory(client InventoryClient, now func() time.Time) *Cert
 	const source = " (Certificate Manager certificates, sslCertificateList[]."
 	c := &CertificateInventory{
 		client: client,
+		info: prometheus.NewDesc("ncp_certificate_manager_certificate_info",
+			"1 for each certificate that is not deleted"+source+"certificateName, and commonName, or domainAddress of version 1).",
+			[]string{"certificate_id", "name", "common_name"}, nil),
 		notAfter: prometheus.NewDesc("ncp_certificate_manager_certificate_not_after_timestamp_seconds",
 			"When a certificate expires, if it is neither deleted nor revoked"+source+"notAfter, or validEndDate of version 1).",
 			[]string{"certificate_id", "name", "common_name"}, nil),
@@ -65,7 +68,7 @@ func (c *CertificateInventory) ask(ctx context.Context) (*[]ncpclient.Certificat
 
 // Describe gives all descriptions.
 func (c *CertificateInventory) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.notAfter, c.inUse, c.byStatus, c.unreadable} {
+	for _, d := range []*prometheus.Desc{c.info, c.notAfter, c.inUse, c.byStatus, c.unreadable} {
 		ch <- d
 	}
 }
@@ -82,15 +85,19 @@ func (c *CertificateInventory) Collect(emit func(prometheus.Metric)) {
 	counts, unreadable := make(map[ncpclient.CertificateStatus]int), 0
 	for _, cert := range *certificates {
 		counts[cert.Status]++
-		if cert.Status == ncpclient.CertificateDeleted || cert.Status == ncpclient.CertificateRevoked {
+		if cert.Status == ncpclient.CertificateDeleted {
+			continue
+		}
+		id, name, commonName := LabelValue(cert.ID), LabelValue(cert.Name), LabelValue(cert.CommonName)
+		gauge(c.info, 1, id, name, commonName)
+		if cert.Status == ncpclient.CertificateRevoked {
 			continue // nobody has to renew it
 		}
-		id := LabelValue(cert.ID)
 		if cert.Unreadable {
 			unreadable++
 		}
 		if !cert.NotAfter.IsZero() {
-			gauge(c.notAfter, timestamp(cert.NotAfter), id, LabelValue(cert.Name), LabelValue(cert.CommonName))
+			gauge(c.notAfter, timestamp(cert.NotAfter), id, name, commonName)
 		}
 		if cert.InUse != nil {
 			gauge(c.inUse, boolValue(*cert.InUse), id)

@@ -9,6 +9,7 @@ import (
 )
 
 const (
+	namesFamily        = "ncp_certificate_manager_certificate_info"
 	inventoryFamily    = "ncp_certificate_manager_certificate_not_after_timestamp_seconds"
 	inUseFamily        = "ncp_certificate_manager_certificate_in_use"
 	byStatusFamily     = "ncp_certificate_manager_certificates"
@@ -45,6 +46,20 @@ func TestCertificateInventory(t *testing.T) {
 	)
 	s := w.scrape(t)
 	expect(t, s, `
+		ncp_certificate_manager_certificate_info{certificate_id="9007199254740993",common_name="*.example.com",name="a \"b\"\n"} 1
+		ncp_certificate_manager_certificate_info{certificate_id="2",common_name="v1.example.com",name="소"} 1
+		ncp_certificate_manager_certificate_info{certificate_id="3",common_name="",name=""} 1
+		ncp_certificate_manager_certificate_info{certificate_id="4",common_name="",name=""} 1
+		ncp_certificate_manager_certificate_info{certificate_id="5",common_name="",name=""} 1
+		ncp_certificate_manager_certificate_info{certificate_id="7",common_name="",name=""} 1
+		ncp_certificate_manager_certificate_info{certificate_id="8",common_name="",name=""} 1
+		ncp_certificate_manager_certificate_info{certificate_id="9",common_name="",name=""} 1
+		ncp_certificate_manager_certificate_info{certificate_id="10",common_name="",name=""} 1
+		ncp_certificate_manager_certificate_info{certificate_id="11",common_name="",name=""} 1
+		ncp_certificate_manager_certificate_info{certificate_id="12",common_name="",name=""} 1
+		ncp_certificate_manager_certificate_info{certificate_id="13",common_name="",name=""} 1
+		ncp_certificate_manager_certificate_info{certificate_id="14",common_name="",name=""} 1
+		ncp_certificate_manager_certificate_info{certificate_id="15",common_name="",name=""} 1
 		ncp_certificate_manager_certificate_not_after_timestamp_seconds{certificate_id="9007199254740993",common_name="*.example.com",name="a \"b\"\n"} 1.767323045e+09
 		ncp_certificate_manager_certificate_not_after_timestamp_seconds{certificate_id="2",common_name="v1.example.com",name="소"} 1.767323045e+09
 		ncp_certificate_manager_certificate_not_after_timestamp_seconds{certificate_id="3",common_name="",name=""} 1.767323045e+09
@@ -67,7 +82,7 @@ func TestCertificateInventory(t *testing.T) {
 		ncp_certificate_manager_certificates{status="validation_expire"} 0
 		ncp_certificate_manager_certificates{status="validation_failed"} 0
 		ncp_certificate_manager_unreadable_certificate_dates 3
-	`, inventoryFamily, inUseFamily, byStatusFamily, badDatesFamily)
+	`, namesFamily, inventoryFamily, inUseFamily, byStatusFamily, badDatesFamily)
 	wantValue(t, s, 1, successFamily, "collector", inventoryCollector)
 }
 

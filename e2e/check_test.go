@@ -59,7 +59,7 @@ func TestCheck(t *testing.T) {
 		OK     bool
 		Checks []struct{ Name, Status, Remedy string }
 	}
-	if err := json.Unmarshal([]byte(said), &report); err != nil || code != 1 || report.OK || len(report.Checks) != 9 {
+	if err := json.Unmarshal([]byte(said), &report); err != nil || code != 1 || report.OK || len(report.Checks) != 10 {
 		t.Errorf("no keys: exit code %d, error %v:\n%s", code, err, said)
 	}
 	if _, there := os.LookupEnv("NCLOUD_ACCESS_KEY_ID"); there {

@@ -22,7 +22,7 @@ import (
 
 // TestGolden compares the whole of /metrics with testdata/metrics.golden.
 func TestGolden(t *testing.T) {
-	e := watch(t, simulate(t), "--collector.certificate-inventory",
+	e := watch(t, simulate(t),
 		"--ncp.max-concurrency=1") // what the first read learns, and so its calls, depends on who is first
 	text := e.metrics(t).body
 	if s := parse(t, text); s["go_goroutines{}"].value < 1 || s["process_resident_memory_bytes{}"].value < 1 {

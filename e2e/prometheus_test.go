@@ -28,7 +28,7 @@ scrape_configs:
 // TestPrometheus has a real Prometheus scrape the binary, and wants to find in it
 // all that /metrics shows.
 func TestPrometheus(t *testing.T) {
-	e := watch(t, simulate(t), "--collector.certificate-inventory")
+	e := watch(t, simulate(t))
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(config, fmt.Appendf(nil, prometheusConfig, strings.TrimPrefix(e.url, "http://")), 0o600); err != nil {

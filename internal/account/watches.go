@@ -26,6 +26,7 @@ type Watch struct {
 	Flag       string // that switches it on or off
 	Default    bool   // of the flag
 	PartOf     string // the collector without which it is off too
+	Beside     string // the collector with which it is on, unless its flag says otherwise
 	PerSubject bool   // each shard has its part; else it is for shard 0 alone
 	Calls      []Call
 	// unavailable says why it cannot be watched at this site; "" if it can. nil is
@@ -102,8 +103,8 @@ func Table() []Watch {
 		{
 			Name: "certificate_inventory", API: ncpclient.APICertificateManager,
 			What: "when each certificate of Certificate Manager expires",
-			Note: "The key needs the permission to list them. Version 1 of the API is used where version 2 refuses the key or does not exist.",
-			Flag: "collector.certificate-inventory",
+			Note: "Default: on where changes of the validation status are watched, else off. Version 1 of the API is used where version 2 refuses the key or does not exist.",
+			Flag: "collector.certificate-inventory", Beside: ncpclient.APICertificateManager,
 			Calls: []Call{{
 				Operation: ncpclient.OpCertificates, Path: "/certificate/certificates",
 				Needs:   "a key of the main account, or the permission to view the list of certificates of Certificate Manager (version 1 of the API is used then)",
@@ -154,10 +155,19 @@ func (s *Setup) Off(w Watch) string {
 
 // switchedOff gives the flag that switches something off; "" if none does.
 func (s *Setup) switchedOff(w Watch) string {
+	on, said := s.Config.Collectors[w.Name]
 	for _, other := range Table() {
-		if (other.Name == w.PartOf || other.Name == w.Name) && !s.Config.Collectors[other.Name] {
-			return other.OffFlag()
+		switch other.Name {
+		case w.PartOf:
+			if !s.Config.Collectors[other.Name] {
+				return other.OffFlag()
+			}
+		case w.Beside:
+			on = on || !said && s.switchedOff(other) == "" && other.unavailable(s) == ""
 		}
+	}
+	if !on {
+		return w.OffFlag()
 	}
 	return ""
 }

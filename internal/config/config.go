@@ -68,7 +68,7 @@ type Account struct {
 	Keys               Keys
 	Limits             Limits
 	MaxAge             time.Duration   // of an answer that serves another scrape; 0 = every scrape asks
-	Collectors         map[string]bool // by name, which are switched on
+	Collectors         map[string]bool // by name, which are switched on or off
 	CertificateManager CertificateManager
 	ExternalAccess     ExternalAccess
 	StateFile          StateFile

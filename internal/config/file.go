@@ -202,8 +202,9 @@ func (f *fileParser) account(key, value *yaml.Node) {
 	path := "accounts." + a.Name
 	f.lines[path] = key.Line
 	f.section(&a, path, "", value)
-	// An account that switches off what is off anyway is the same account.
-	maps.DeleteFunc(a.Collectors, func(_ string, on bool) bool { return !on })
+	// An account that switches off what is off anyway is the same account. The inventory
+	// is on or off by where its API is, if nothing is said of it.
+	maps.DeleteFunc(a.Collectors, func(name string, on bool) bool { return !on && name != inventory })
 	f.locate(&a)
 	f.accounts = append(f.accounts, a)
 }

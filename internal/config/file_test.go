@@ -29,7 +29,7 @@ func flagDefaults() Config {
 			Keys:   Keys{ServerRoleURL: "http://127.0.0.1:9"},
 			Limits: Limits{Timeout: 5 * time.Second, MaxConcurrency: 10, RateLimit: 50, MaxRetries: 3},
 			Collectors: map[string]bool{
-				ncpclient.APICertificateManager: true, ncpclient.APIExternalAccess: true, inventory: false, trustAnchors: true,
+				ncpclient.APICertificateManager: true, ncpclient.APIExternalAccess: true, trustAnchors: true,
 			},
 			CertificateManager: CertificateManager{Window: 24 * time.Hour, PerCertificate: true},
 			ExternalAccess:     ExternalAccess{PageSize: 100, InitialHistory: InitialHistoryCount, LateArrival: time.Hour},
@@ -87,7 +87,6 @@ func TestExampleOfTheContract(t *testing.T) {
 	account := func(name, ledger string, change func(*Account)) Account {
 		a := flagDefaults().Account
 		a.Name, a.Keys = name, Keys{}
-		delete(a.Collectors, inventory)
 		a.StateFile = StateFile{Path: "/var/lib/ncp_exporter/" + ledger, Given: true}
 		change(&a)
 		return a
