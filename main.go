@@ -141,7 +141,7 @@ func serveOne(ctx context.Context, cfg config.Config, env lookupEnv, logs loggin
 		return err
 	}
 	defer watched.Close()
-	page, err := landing.New(watched, cfg.Web.TelemetryPath, time.Now)
+	page, err := landing.New(watched, cfg.Web.TelemetryPath, logs.Clients, time.Now)
 	if err != nil {
 		return err
 	}
@@ -164,11 +164,11 @@ func serveSeveral(ctx context.Context, cfg config.Config, accounts []config.Acco
 		return err
 	}
 	defer set.Close()
-	page, err := landing.NewSet(set, metricsPath, logs.Logger, time.Now)
+	page, err := landing.NewSet(set, metricsPath, logs.Clients, time.Now)
 	if err != nil {
 		return err
 	}
-	probe := web.NewProbe(set, logs.Logger, time.Now)
+	probe := web.NewProbe(set, logs.Clients)
 	reloader := reload.New(reload.Options{
 		File: cfg.File, Load: func() ([]config.Account, error) { return config.LoadFile(cfg.File, cfg) },
 		Apply: set.Reload, Logger: logs.Logger, Now: time.Now,
@@ -178,7 +178,7 @@ func serveSeveral(ctx context.Context, cfg config.Config, accounts []config.Acco
 	mux.Handle("GET "+web.SDPath, web.ServiceDiscovery(set, metricsPath))
 	if cfg.File != "" {
 		if cfg.Web.Lifecycle {
-			mux.Handle(web.ReloadPath, web.Reload(reloader.Reload))
+			mux.Handle(web.ReloadPath, web.Reload(reloader.Asked))
 		}
 		defer runReloader(ctx, reloader, cfg.AutoReload)()
 	}

@@ -58,7 +58,7 @@ func serveHTTP(ctx context.Context, cfg config.Config, handler http.Handler, int
 		IdleTimeout:       5 * time.Minute, // Prometheus may take its time to the next scrape
 		MaxHeaderBytes:    64 << 10,
 		ConnState:         connections.StateChanged,
-		ErrorLog:          peers.ErrorLog(logger, time.Now),
+		ErrorLog:          logs.Server,
 		BaseContext: func(l net.Listener) context.Context {
 			if cfg.Account.Demo {
 				announce.Do(func() {

@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -199,6 +200,53 @@ func TestLogTellsEvents(t *testing.T) {
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("the log is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+}
+
+// TestFewLines has failures that come and go, and scrapes that are too hasty.
+func TestFewLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		update := ok
+		e := NewExporter(log.NewLogfmtLogger(log.NewSyncWriter(&out)), ExporterOptions{Now: time.Now}, newFake("a", func(ctx context.Context) error { return update(ctx) }))
+		defer e.Close()
+		expect := func(what string, want ...string) {
+			t.Helper()
+			var got []string
+			for line := range strings.Lines(out.String()) {
+				if !strings.Contains(line, "level=debug") {
+					got = append(got, strings.TrimSpace(line))
+				}
+			}
+			if out.Reset(); !slices.Equal(got, want) {
+				t.Errorf("%s: the log is\n%s", what, strings.Join(got, "\n"))
+			}
+		}
+		for range 100 {
+			update = wait
+			scrapeWithin(t, e, time.Millisecond)
+			update = ok
+			scrapeWithin(t, e, time.Minute)
+		}
+		expect("hasty scrapes")
+		const failed, recovered = `level=warn collector=a msg="Collector failed" err=no`, `level=info collector=a msg="Collector recovered"`
+		no := func(context.Context) error { return errors.New("no") }
+		for range 10 {
+			update = no
+			scrapeWithin(t, e, time.Minute)
+			update = ok
+			scrapeWithin(t, e, time.Minute)
+			time.Sleep(5 * time.Second)
+		}
+		expect("failures that come and go", failed, recovered)
+		update = no
+		scrapeWithin(t, e, time.Minute)
+		expect("one more in the same minute")
+		time.Sleep(time.Minute)
+		scrapeWithin(t, e, time.Minute)
+		update = ok
+		scrapeWithin(t, e, time.Minute)
+		expect("and it goes on", failed, recovered)
+	})
 }
 
 // A collector that was done in time succeeds, even if another was not.

@@ -54,7 +54,7 @@ func NewExporter(logger log.Logger, options ExporterOptions, collectors ...Colle
 		e.runners = append(e.runners, &runner{
 			collector: c,
 			options:   options,
-			logger:    log.With(logger, "collector", c.Name()),
+			lines:     collectorLog{logger: log.With(logger, "collector", c.Name())},
 			ctx:       ctx,
 		})
 	}
@@ -69,7 +69,7 @@ func (e *Exporter) Close() {
 		r.settle()
 		r.running.Wait()
 		if bug := refresh.Protect(func() error { r.collector.Close(); return nil }); bug != nil {
-			_ = level.Error(r.logger).Log("msg", "Collector could not be closed", "err", bug)
+			_ = level.Error(r.lines.logger).Log("msg", "Collector could not be closed", "err", bug)
 		}
 	}
 }

@@ -79,7 +79,7 @@ func (h *handler) expose(e *exposition, key string, req *http.Request, names []s
 	registry.MustRegister(h.process...)
 	registry.MustRegister(scrape)
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog: errorLog{h.logger},
+		ErrorLog: errorLog{h.logger, &h.loggedAt},
 		// One invalid metric must not hide the others.
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,

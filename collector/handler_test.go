@@ -98,13 +98,18 @@ func TestABadMetric(t *testing.T) {
 	e := NewExporter(logger, ExporterOptions{Now: time.Now}, newFake("twice", ok), newFake("twice", ok), newFake("good", ok))
 	defer e.Close()
 	rec := httptest.NewRecorder()
-	NewHandler(logger, e, nil, HandlerOptions{Timeout: time.Minute}).
-		ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+	h := NewHandler(logger, e, nil, HandlerOptions{Timeout: time.Minute})
+	req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody)
+	h.ServeHTTP(rec, req)
 	if rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), "good_total 1") {
 		t.Errorf("status %d, body:\n%s", rec.Code, rec.Body)
 	}
-	if lines := strings.Count(out.String(), "\n"); lines != 1 || !strings.Contains(out.String(), "Metrics could not be shown") {
+	if lines := strings.Count(out.String(), "\n"); lines != 1 || !strings.Contains(out.String(), "level=error") || !strings.Contains(out.String(), "Metrics could not be shown") {
 		t.Errorf("want one line of log, not:\n%s", out.String())
+	}
+	h.ServeHTTP(rec, req)
+	if strings.Count(out.String(), "level=error") != 1 || strings.Count(out.String(), "level=debug") != 1 {
+		t.Errorf("want another line for debugging only, not:\n%s", out.String())
 	}
 }
 

@@ -4,12 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
-	"github.com/go-kit/log"
-	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ncp_exporter/collector/refresh"
@@ -20,7 +17,6 @@ import (
 type runner struct {
 	collector Collector
 	options   ExporterOptions
-	logger    log.Logger
 	ctx       context.Context //nolint:containedctx // the life of the exporter: an update outlives the scrape that began it
 	running   sync.WaitGroup
 
@@ -30,8 +26,7 @@ type runner struct {
 	lastSuccess time.Time
 	lastErr     error // of the last update that failed, at lastFailed
 	lastFailed  time.Time
-	failure     string   // the kind of failure that was logged last; empty after a success
-	quirks      []string // that were logged
+	lines       collectorLog
 }
 
 // update is one call of a collector's Update.
@@ -41,6 +36,7 @@ type update struct {
 
 	ended    time.Time
 	deadline time.Time
+	hasty    bool // the scrape that began it left it no time
 }
 
 // answer is what a collector gives to a scrape.
@@ -81,6 +77,9 @@ func (r *runner) scrape(ctx context.Context) answer {
 	}
 }
 
+// shortest is the least time that a Prometheus leaves for a scrape.
+const shortest = 400 * time.Millisecond
+
 // join returns the running update; or the last one, if it is younger than MaxAge; or
 // it begins one with ctx's deadline. The update does not end if the client
 // disconnects, as other scrapes may share it.
@@ -110,16 +109,18 @@ func (r *runner) join(ctx context.Context) (u *update, began bool) {
 		before = len(r.last.metrics)
 	}
 	deadline, hasDeadline := ctx.Deadline()
+	left := time.Until(deadline)
 	r.running.Go(func() { //nolint:contextcheck // an update outlives the scrape that began it
 		ctx, cancel := context.WithCancel(r.ctx)
 		defer cancel()
 		if hasDeadline {
-			ctx, cancel = context.WithDeadline(ctx, deadline.Add(-commitReserve(time.Until(deadline))))
+			ctx, cancel = context.WithDeadline(ctx, deadline.Add(-commitReserve(left)))
 			defer cancel()
 		}
 		u.err = refresh.Protect(func() error { return r.collector.Update(ctx, since) })
 		u.deadline, _ = ctx.Deadline()
 		u.cut = u.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
+		u.hasty = u.cut && left < shortest
 		var bug error
 		u.metrics, bug = gather(r.collector, before)
 		u.err = cmp.Or(u.err, bug)
@@ -150,9 +151,11 @@ func (r *runner) settle() {
 func (r *runner) finish(u *update) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.log(u.err)
-	r.logQuirks()
 	u.ended = r.options.Now()
+	r.lines.ended(u.err, u.hasty, u.ended)
+	if c, ok := r.collector.(interface{ Quirks() []string }); ok {
+		r.lines.quirks(c.Quirks())
+	}
 	if u.err == nil {
 		r.lastSuccess = u.ended
 	} else {
@@ -172,58 +175,6 @@ func gather(c Collector, before int) ([]prometheus.Metric, error) {
 		return nil
 	})
 	return metrics, err
-}
-
-// log writes a line when a collector begins to fail, fails for another reason, or has
-// recovered. The failures in between tell nothing new, so they have level debug.
-func (r *runner) log(err error) {
-	if err == nil {
-		if r.failure != "" {
-			_ = level.Info(r.logger).Log("msg", "Collector recovered")
-		}
-		r.failure = ""
-		return
-	}
-	failure := failureKind(err)
-	logger := level.Warn(r.logger)
-	if failure == r.failure {
-		logger = level.Debug(r.logger)
-	}
-	r.failure = failure
-	fields := []any{"msg", "Collector failed", "err", err}
-	var about interface{ LogFields() []any }
-	if errors.As(err, &about) {
-		fields = append(fields, about.LogFields()...)
-	}
-	var bug *refresh.PanicError
-	if errors.As(err, &bug) {
-		_ = level.Debug(r.logger).Log("msg", "Stack of the bug", "stack", string(bug.Stack))
-	}
-	_ = logger.Log(fields...)
-}
-
-// logQuirks says once in which way a server differs from what it says.
-func (r *runner) logQuirks() {
-	c, ok := r.collector.(interface{ Quirks() []string })
-	if !ok {
-		return
-	}
-	for _, quirk := range c.Quirks() {
-		if !slices.Contains(r.quirks, quirk) {
-			r.quirks = append(r.quirks, quirk)
-			_ = level.Warn(r.logger).Log("msg", "NCP's answers are not what they say; they are read as they come", "quirk", quirk)
-		}
-	}
-}
-
-// failureKind is equal for errors that mean the same to a reader. Texts of errors are
-// not: they may hold ids and times that differ each time. So an error may have a Kind.
-func failureKind(err error) string {
-	var kind interface{ Kind() string }
-	if errors.As(err, &kind) {
-		return kind.Kind()
-	}
-	return err.Error()
 }
 
 // Status tells how a collector is doing.

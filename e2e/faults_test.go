@@ -81,8 +81,8 @@ func TestFaults(t *testing.T) {
 				during.want(t, success(api.other), 1)
 				checkFault(t, before, during, api.name, api.other)
 				// The line comes when the update has ended, which is soon after the scrape
-				// if that ran out of time.
-				e.waitAfter(t, logged, `level=warn [^\n]*collector=`+api.name+` msg="Collector failed" [^\n]*`+fault.said)
+				// if that ran out of time. One of its kind may have come in this minute.
+				e.waitAfter(t, logged, `level=(?:warn|debug) [^\n]*collector=`+api.name+` msg="Collector failed" [^\n]*`+fault.said)
 
 				if fault.name == "refused" {
 					if err := api.server.Start(); err != nil {
@@ -100,7 +100,7 @@ func TestFaults(t *testing.T) {
 				checkSame(t, before, after, func(name string) bool {
 					return strings.HasPrefix(name, "ncp_") && !strings.HasPrefix(name, "ncp_api_") && name != "ncp_scrape_collector_duration_seconds"
 				})
-				e.waitAfter(t, logged, `level=info [^\n]*collector=`+api.name+` msg="Collector recovered"`)
+				e.waitAfter(t, logged, `level=(?:info|debug) [^\n]*collector=`+api.name+` msg="Collector recovered"`)
 				said := e.out.String()[logged:]
 				if strings.Contains(said, "collector="+api.other) {
 					t.Errorf("the collector that is well is talked about: %s", said)

@@ -30,13 +30,13 @@ var accountsHTML string // of all accounts
 var styleHTML string // of both
 
 // New makes the page of an account, whose metrics are at a path. now is the clock.
-func New(watched *account.Account, metrics string, now func() time.Time) (http.Handler, error) {
+func New(watched *account.Account, metrics string, logger log.Logger, now func() time.Time) (http.Handler, error) {
 	page, err := parse(pageHTML, now)
 	if err != nil {
 		return nil, err
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		write(w, page, newView(watched, metrics, now()), watched.Logger)
+		write(w, page, newView(watched, metrics, now()), logger)
 	}), nil
 }
 

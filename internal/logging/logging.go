@@ -4,6 +4,7 @@ package logging
 import (
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 
 	"github.com/go-kit/log"
@@ -15,8 +16,12 @@ import (
 // nobody reads for long are lost, and a later line says how many.
 type Log struct {
 	Logger log.Logger
-	Slog   *slog.Logger // for libraries; its lines look the same
-	Close  func()       // writes what is left, if somebody reads it soon
+	// Clients is for what strangers, probes and broken clients cause: at most one line a
+	// minute, the other ones are for debugging.
+	Clients log.Logger
+	Server  *stdlog.Logger // for an http.Server
+	Slog    *slog.Logger   // for libraries; its lines look the same
+	Close   func()         // writes what is left, if somebody reads it soon
 }
 
 // New makes the log. The level is debug, info, warn or error, the format logfmt or
@@ -40,10 +45,13 @@ func New(w io.Writer, minLevel, format string) (Log, error) {
 		_ = level.Warn(direct).Log("msg", fmt.Sprintf("%d lines of the log were lost: nobody read it", lost))
 	})
 	filtered := level.NewFilter(formatted(lines), level.Allow(allowed))
+	clients := limit(filtered)
 	return Log{
-		Logger: log.With(filtered, "ts", log.DefaultTimestampUTC),
-		Slog:   slog.New(slgk.NewGoKitHandler(sameKeys{filtered}, slogLevel)),
-		Close:  lines.close,
+		Logger:  log.With(filtered, "ts", log.DefaultTimestampUTC),
+		Clients: clients,
+		Server:  newServerLog(clients, limit(filtered)),
+		Slog:    slog.New(errorsOfClients{slgk.NewGoKitHandler(sameKeys{filtered}, slogLevel), clients}),
+		Close:   lines.close,
 	}, nil
 }
 

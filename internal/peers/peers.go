@@ -1,6 +1,5 @@
 // Package peers bounds what clients can do to the server, by intent or because they
-// are broken: the connections that they hold, the answers that they do not take, and
-// the lines of the log that they cause.
+// are broken: the connections that they hold, and the answers that they do not take.
 package peers
 
 import (

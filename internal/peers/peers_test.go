@@ -1,15 +1,11 @@
 package peers
 
 import (
-	"bytes"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/go-kit/log"
 )
 
 type conn struct {
@@ -91,26 +87,3 @@ type deadlines struct {
 }
 
 func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = t; return nil }
-
-func TestErrorLog(t *testing.T) {
-	var text bytes.Buffer
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	l := ErrorLog(log.NewLogfmtLogger(&text), func() time.Time { return now })
-	for _, step := range []struct{ line, level string }{
-		{"http: TLS handshake error from 192.0.2.1:1: EOF", "warn"},
-		{"http: TLS handshake error from 192.0.2.2:2: EOF", "debug"},
-		{"http: URL query contains semicolon", "warn"},
-		{"http: TLS handshake error from 192.0.2.3:3: remote error", "debug"},
-	} {
-		text.Reset()
-		l.Print(step.line)
-		if got := text.String(); !strings.HasPrefix(got, "level="+step.level+" ") || strings.Count(got, "\n") != 1 || !strings.Contains(got, step.line) {
-			t.Errorf("%s: %s", step.line, got)
-		}
-	}
-	now = now.Add(quiet)
-	text.Reset()
-	if l.Print("http: TLS handshake error from 192.0.2.1:1: EOF"); !strings.HasPrefix(text.String(), "level=warn ") {
-		t.Errorf("a minute later: %s", text.String())
-	}
-}

@@ -36,6 +36,8 @@ type Reloader struct {
 
 	reloading sync.Mutex
 	tried     string // the checksum of the file that was loaded last, be it good or bad
+	said      string // of the last reload that was not only for debugging
+	saidAt    time.Time
 
 	mu        sync.Mutex
 	failed    bool // the last time
@@ -58,6 +60,20 @@ func New(options Options) *Reloader {
 func (r *Reloader) Reload(ctx context.Context) (account.Changes, error) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
+	r.said = "" // whoever has signals or files sent is not limited
+	return r.reload(ctx)
+}
+
+// Asked is Reload by a client, which anybody may be: what is the same as the last time
+// is logged once a minute.
+func (r *Reloader) Asked(ctx context.Context) (account.Changes, error) {
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	return r.reload(ctx)
+}
+
+// reload loads the file, with r.reloading held.
+func (r *Reloader) reload(ctx context.Context) (account.Changes, error) {
 	r.tried = checksum(r.options.File) // before it is read: what changes meanwhile is seen later
 	var changes account.Changes
 	accounts, err := r.options.Load()
@@ -68,14 +84,32 @@ func (r *Reloader) Reload(ctx context.Context) (account.Changes, error) {
 	defer r.mu.Unlock()
 	r.failed = err != nil
 	if err != nil {
+		logger := r.news(level.Error, err.Error())
 		for _, problem := range problems(err) {
-			_ = level.Error(r.options.Logger).Log("msg", "The configuration was not reloaded, the one before stays in force", "err", problem)
+			_ = logger.Log("msg", "The configuration was not reloaded, the one before stays in force", "err", problem)
 		}
 		return account.Changes{}, err
 	}
 	r.succeeded = r.options.Now()
-	_ = level.Info(r.options.Logger).Log("msg", "The configuration was reloaded", "accounts", len(accounts), "changes", changes)
+	if changes.Added+changes.Changed+changes.Removed > 0 {
+		r.said = "" // it is news, whatever was said before
+	}
+	_ = r.news(level.Info, changes.String()).Log("msg", "The configuration was reloaded", "accounts", len(accounts), "changes", changes)
 	return changes, nil
+}
+
+// repeatTime is how long what was said is not said again.
+const repeatTime = time.Minute
+
+// news gives a logger of a level for what came of a reload, or one of level debug if
+// just that was said in the last minute.
+func (r *Reloader) news(leveled func(log.Logger) log.Logger, outcome string) log.Logger {
+	now := r.options.Now()
+	if outcome == r.said && now.Sub(r.saidAt) < repeatTime {
+		return level.Debug(r.options.Logger)
+	}
+	r.said, r.saidAt = outcome, now
+	return leveled(r.options.Logger)
 }
 
 // problems are the errors that one may hold.

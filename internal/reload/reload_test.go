@@ -179,3 +179,45 @@ func TestSignal(t *testing.T) {
 		w.look(0, "two", "two")
 	})
 }
+
+// TestAskedAgain has a client ask a hundred times in a minute, for each of three files.
+func TestAskedAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "accounts.yml")
+	put(t, file, "one")
+	inBubble(t, file, func(w *world) {
+		lines := func() int {
+			n := 0
+			for line := range strings.Lines(w.logs.String()) {
+				if !strings.HasPrefix(line, "level=debug") {
+					n++
+				}
+			}
+			w.logs.Reset()
+			return n
+		}
+		for content, want := range map[string]int{"one": 1, "bad": 2, "two": 1} { // an error a line
+			put(t, file, content)
+			for range 100 {
+				_, _ = w.Asked(t.Context()) // the log tells
+				time.Sleep(time.Minute / 101)
+			}
+			if n := lines(); n != want {
+				t.Errorf("%s: %d lines in a minute, want %d", content, n, want)
+			}
+			_, _ = w.Asked(t.Context())
+			time.Sleep(time.Minute)
+			_, _ = w.Asked(t.Context())
+			if n := lines(); n < want {
+				t.Errorf("%s: %d lines a minute later, want %d", content, n, want)
+			}
+			time.Sleep(time.Minute)
+			for range 2 {
+				_, _ = w.Reload(t.Context())
+			}
+			if n := lines(); n != 2*want {
+				t.Errorf("%s: %d lines for two reloads that the operator wants, want %d", content, n, 2*want)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -30,17 +28,12 @@ const (
 type Probe struct {
 	set     *account.Set
 	logger  log.Logger
-	now     func() time.Time
 	unknown prometheus.Counter
-
-	mu       sync.Mutex
-	loggedAt time.Time
-	unlogged int // requests for unknown accounts since then
 }
 
-// NewProbe makes a Probe of the accounts of a set.
-func NewProbe(set *account.Set, logger log.Logger, now func() time.Time) *Probe {
-	return &Probe{set: set, logger: logger, now: now, unknown: prometheus.NewCounter(prometheus.CounterOpts{
+// NewProbe makes a Probe of the accounts of a set. logger is for what clients cause.
+func NewProbe(set *account.Set, logger log.Logger) *Probe {
+	return &Probe{set: set, logger: logger, unknown: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ncp_exporter_unknown_account_requests_total",
 		Help: "Requests of /probe for an account that the configuration does not have.",
 	})}
@@ -54,7 +47,8 @@ func (p *Probe) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	handler := p.set.Handler(name)
 	if handler == nil {
-		p.noteUnknown(name)
+		p.unknown.Inc()
+		_ = level.Warn(p.logger).Log("msg", "Asked for an account that the configuration does not have", "name", fmt.Sprintf("%.64q", name))
 		http.Error(w, fmt.Sprintf("There is no account %.64q; %s lists those that there are.", name, SDPath), http.StatusNotFound)
 		return
 	}
@@ -76,20 +70,6 @@ func accountOf(req *http.Request) (string, error) {
 	default:
 		return names[0], nil
 	}
-}
-
-// noteUnknown counts a request, and logs the first one in each minute.
-func (p *Probe) noteUnknown(name string) {
-	p.unknown.Inc()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.unlogged++
-	now := p.now()
-	if !p.loggedAt.IsZero() && now.Sub(p.loggedAt) < time.Minute {
-		return
-	}
-	_ = level.Warn(p.logger).Log("msg", "Asked for an account that the configuration does not have", "name", fmt.Sprintf("%.64q", name), "requests", p.unlogged)
-	p.loggedAt, p.unlogged = now, 0
 }
 
 // Describe makes a Probe a prometheus.Collector.

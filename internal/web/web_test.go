@@ -25,6 +25,7 @@ import (
 	"ncp_exporter/collector"
 	"ncp_exporter/internal/account"
 	"ncp_exporter/internal/config"
+	"ncp_exporter/internal/logging"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -41,7 +42,11 @@ func open(t testing.TB, now func() time.Time, logs *bytes.Buffer, names ...strin
 			Keys:      config.Keys{AccessKeyEnv: "NONE", SecretKeyEnv: "NONE"},
 		})
 	}
-	logger := log.NewLogfmtLogger(logs)
+	limited, err := logging.New(logs, "info", "logfmt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(limited.Close)
 	set, err := account.OpenSet(t.Context(), account.SetOptions{
 		Shard:     config.Shard{Total: 1},
 		LookupEnv: func(string) (string, bool) { return "", false },
@@ -53,7 +58,7 @@ func open(t testing.TB, now func() time.Time, logs *bytes.Buffer, names ...strin
 		t.Fatal(err)
 	}
 	t.Cleanup(set.Close)
-	return set, NewProbe(set, logger, now)
+	return set, NewProbe(set, limited.Clients)
 }
 
 func ask(t testing.TB, handler http.Handler, method, target string) *httptest.ResponseRecorder {
@@ -112,6 +117,7 @@ func TestUnknownNames(t *testing.T) {
 			}
 			time.Sleep(minutes * time.Minute / names)
 		}
+		synctest.Wait() // the log is written
 		if lines := strings.Count(logs.String(), "\n"); lines != minutes {
 			t.Errorf("%d lines of the log in %d minutes:\n%s", lines, minutes, logs.String())
 		}
