@@ -37,7 +37,7 @@ func TestCheckOfTheLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, newer, strings.Replace(string(content), `"version":1`, `"version":2`, 1))
+	write(t, newer, strings.Replace(string(content), `"version":2`, `"version":3`, 1))
 	held := filepath.Join(dir, "held.db")
 	holder := begin(held, n.url+"/api/v1")
 	defer func() { _ = holder.Close() }() // nothing is in it
@@ -55,7 +55,7 @@ func TestCheckOfTheLedger(t *testing.T) {
 		"memory":       {"", 0, []string{"ok", "in memory"}},
 		"held":         {held, 0, []string{"warn", "another process has it open", "nothing, if that is the exporter"}},
 		"other site":   {other, 1, []string{"fail", "another account or site", "https://other.example", "would not start", "--ncp.site"}},
-		"newer":        {newer, 1, []string{"fail", "version 2", "would not start", "docs/upgrade.md"}},
+		"newer":        {newer, 1, []string{"fail", "version 3", "would not start", "docs/upgrade.md"}},
 		"damaged":      {damaged, 1, []string{"fail", "damaged", "would not start", "put back a copy"}},
 		"directory":    {dir, 1, []string{"fail", "directory", "would not start", "may write"}},
 		"below a file": {filepath.Join(file, "l.db"), 1, []string{"fail", "not a directory", "would not start"}},

@@ -272,7 +272,10 @@ func TestCheckIsDocumented(t *testing.T) {
 // account shows them.
 func documentedFamilies(t *testing.T) []*dto.MetricFamily {
 	t.Helper()
-	families := ownFamilies(t, watch(t, simulate(t, ncptest.Config{}), allOn()...).get("/metrics"))
+	ncp := simulate(t, ncptest.Config{})
+	ncp.PutSubject(ncptest.Subject{SubjectID: "subject-2", X509Subject: "CN=two", Enabled: true})
+	ncp.AddCredentials("subject-2", ncptest.NewCredential(time.Now().Add(-time.Minute), "3", true))
+	families := ownFamilies(t, watch(t, ncp, allOn()...).get("/metrics"))
 	for _, name := range describedNames(t) {
 		if !hasFamily(families, name) {
 			t.Errorf("%s is described, but the scrape does not have it", name)

@@ -146,6 +146,8 @@ func collectorFlags(app *kingpin.Application, target *config.Account, rules conf
 		"How much later than its seenTime a row may appear and still be counted.")
 	valued(app, "collector.external-access.sweep-interval", "0s", rules.SweepInterval, &access.SweepInterval,
 		"0s = every scrape reads every subject. Otherwise a subject is read only once in this time while its lastSeenTime and updateTime do not change. If such a read finds new rows, every subject is read in each scrape from then on.")
+	valued(app, "collector.external-access.failure-info", "24h", rules.FailureInfo, &access.FailureInfo,
+		"How long to show the certificate of a subject's newest failure (issuer and serial number). 0s = not at all.")
 }
 
 func newApp(out io.Writer, terminate func(int)) *kingpin.Application {

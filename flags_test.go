@@ -127,7 +127,7 @@ func TestVariablesSetFlags(t *testing.T) {
 		"COLLECTOR_CERTIFICATE_MANAGER": "false", "COLLECTOR_CERTIFICATE_MANAGER_WINDOW": "7d", "COLLECTOR_CERTIFICATE_MANAGER_PER_CERTIFICATE": "false",
 		"COLLECTOR_EXTERNAL_ACCESS": "false", "COLLECTOR_EXTERNAL_ACCESS_TRUST_ANCHORS": "false", "COLLECTOR_CERTIFICATE_INVENTORY": "true",
 		"COLLECTOR_EXTERNAL_ACCESS_SUBJECT": "b\na\nb", "COLLECTOR_EXTERNAL_ACCESS_PAGE_SIZE": "1",
-		"COLLECTOR_EXTERNAL_ACCESS_INITIAL_HISTORY": "skip", "COLLECTOR_EXTERNAL_ACCESS_LATE_ARRIVAL": "2h", "COLLECTOR_EXTERNAL_ACCESS_SWEEP_INTERVAL": "1h",
+		"COLLECTOR_EXTERNAL_ACCESS_INITIAL_HISTORY": "skip", "COLLECTOR_EXTERNAL_ACCESS_LATE_ARRIVAL": "2h", "COLLECTOR_EXTERNAL_ACCESS_SWEEP_INTERVAL": "1h", "COLLECTOR_EXTERNAL_ACCESS_FAILURE_INFO": "1w",
 		"SHARD": "ncp-exporter-2", "TOTAL_SHARDS": "3", "SCRAPE_MAX_AGE": "30s",
 		"SCRAPE_TIMEOUT": "11s", "SCRAPE_TIMEOUT_OFFSET": "0s", "STATE_FILE": "l.db", "DEMO": "true", "DEMO_ACCOUNTS": "3", "CHECK": "true", "FORMAT": "json", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
 	} {
@@ -177,7 +177,7 @@ func TestVariablesSetFlags(t *testing.T) {
 			},
 			ExternalAccess: config.ExternalAccess{
 				URL: "https://ea.example/api/v1", Profile: "sub", Subjects: []string{"a", "b"}, PageSize: 1,
-				InitialHistory: "skip", LateArrival: 2 * time.Hour, SweepInterval: time.Hour,
+				InitialHistory: "skip", LateArrival: 2 * time.Hour, SweepInterval: time.Hour, FailureInfo: 7 * 24 * time.Hour,
 			},
 			StateFile: config.StateFile{Path: "l.db", Given: true},
 		},
@@ -331,6 +331,7 @@ func TestBadStart(t *testing.T) {
 		"initial history":         {args: []string{"--collector.external-access.initial-history=maybe"}, want: []string{"--collector.external-access.initial-history", "maybe", "count or skip"}},
 		"late arrival":            {args: []string{"--collector.external-access.late-arrival=0s"}, want: []string{"--collector.external-access.late-arrival", "from 1s"}},
 		"sweep interval":          {args: []string{"--collector.external-access.sweep-interval=often"}, want: []string{"--collector.external-access.sweep-interval", "often", "from 0s to 30d"}},
+		"failure info":            {args: []string{"--collector.external-access.failure-info=-1h"}, want: []string{"--collector.external-access.failure-info", "-1h", "from 0s to 1y"}},
 		"max age":                 {args: []string{"--scrape.max-age=2h"}, want: []string{"--scrape.max-age", "2h", "from 0s to 1h"}},
 		"shard":                   {args: []string{"--shard=first"}, want: []string{"--shard", "first", "ncp-exporter-2"}},
 		"shard negative":          {args: []string{"--shard=-1"}, want: []string{"--shard", `"-1"`, "from 0 to 999"}},

@@ -19,6 +19,7 @@ type ExternalAccess struct {
 	watcher *subjects.Watcher
 	since   func() time.Time // when the ledger began
 	descs   externalAccessDescs
+	options ExternalAccessOptions
 
 	mu sync.Mutex
 	// cached are the metrics of each subject as they were given last. Making them is
@@ -26,16 +27,24 @@ type ExternalAccess struct {
 	cached map[string]*cachedSubject
 }
 
+// ExternalAccessOptions are the settings of an ExternalAccess.
+type ExternalAccessOptions struct {
+	// FailureInfo is how long the certificate of a failure is shown; 0 is not at all.
+	FailureInfo time.Duration
+	// Now is the clock.
+	Now func() time.Time
+}
+
 // NewExternalAccess makes the collector external_access.
-func NewExternalAccess(watcher *subjects.Watcher, l *ledger.Ledger) *ExternalAccess {
-	return &ExternalAccess{watcher: watcher, since: l.Since, descs: newExternalAccessDescs(), cached: make(map[string]*cachedSubject)}
+func NewExternalAccess(watcher *subjects.Watcher, l *ledger.Ledger, options ExternalAccessOptions) *ExternalAccess {
+	return &ExternalAccess{watcher: watcher, since: l.Since, descs: newExternalAccessDescs(), options: options, cached: make(map[string]*cachedSubject)}
 }
 
 type externalAccessDescs struct {
 	// of each subject
 	authentications, lastAuthentication, entries *prometheus.Desc
 	info, lastSeen, refreshed, refreshedAt       *prometheus.Desc
-	notBefore, notAfter                          *prometheus.Desc
+	notBefore, notAfter, lastFailure             *prometheus.Desc
 	// of all
 	subjects, uncounted, countingSince *prometheus.Desc
 	sweeping, unreadable               *prometheus.Desc
@@ -80,6 +89,9 @@ func newExternalAccessDescs() externalAccessDescs {
 		notAfter: desc("subject_certificate_not_after_timestamp_seconds",
 			"When the certificate of the subject's newest row expires (External Access subjects/{subjectId}/credentials, content[].x509CertificateData).",
 			"subject_id"),
+		lastFailure: desc("credential_last_failure_info",
+			"1 for the certificate of a subject's newest failed row, if that is younger than --collector.external-access.failure-info (External Access subjects/{subjectId}/credentials, content[].issuer and serialNumber).",
+			"subject_id", "issuer", "serial_number"),
 		unreadable: desc("unreadable_certificates",
 			"Subjects whose newest row, as last read, has no readable certificate (External Access subjects/{subjectId}/credentials, content[].x509CertificateData)."),
 		sweeping: desc("sweeping",
@@ -109,7 +121,7 @@ func (c *ExternalAccess) Describe(ch chan<- *prometheus.Desc) {
 	d := &c.descs
 	for _, desc := range []*prometheus.Desc{
 		d.authentications, d.lastAuthentication, d.entries, d.info, d.lastSeen, d.refreshed, d.refreshedAt,
-		d.notBefore, d.notAfter, d.subjects, d.uncounted, d.countingSince, d.sweeping, d.unreadable,
+		d.notBefore, d.notAfter, d.lastFailure, d.subjects, d.uncounted, d.countingSince, d.sweeping, d.unreadable,
 	} {
 		ch <- desc
 	}
@@ -187,6 +199,16 @@ func (c *ExternalAccess) collectHistory(emit func(prometheus.Metric), cached *ca
 		emit(cached.notBefore.gauge(c.descs.notBefore, cached.labels, timestamp(s.Certificate.NotBefore)))
 		emit(cached.notAfter.gauge(c.descs.notAfter, cached.labels, timestamp(s.Certificate.NotAfter)))
 	}
+	if by, recent := c.recentFailure(s); recent {
+		emit(prometheus.MustNewConstMetric(c.descs.lastFailure, prometheus.GaugeValue, 1, s.ID, LabelValue(by.Issuer), LabelValue(by.SerialNumber)))
+	}
+}
+
+// recentFailure gives the certificate of the newest failure, if it is to be shown.
+func (c *ExternalAccess) recentFailure(s *subjects.Subject) (by ledger.Certificate, recent bool) {
+	totals := s.Totals()
+	by = totals.FailedBy
+	return by, by != ledger.Certificate{} && c.options.Now().Sub(totals.Newest[ledger.Failure]) < c.options.FailureInfo
 }
 
 // collectListed gives the gauges that a subject has even if its history was not read.

@@ -70,6 +70,40 @@ func TestHistories(t *testing.T) {
 	}
 }
 
+// The certificate of the newest failure is shown while that is young, one for each
+// subject, and not while it is unknown how the subject does.
+func TestCertificateOfTheLastFailure(t *testing.T) {
+	const family = "ncp_external_access_credential_last_failure_info"
+	now := past().Add(24 * time.Hour)
+	clock := func() time.Time { return now }
+	row := func(ago time.Duration, issuer, serial string, failed bool) ncptest.Credential {
+		c := ncptest.NewCredential(now.Add(-ago), serial, failed)
+		c.Issuer = issuer
+		return c
+	}
+	w := newWorld(t, worldOptions{failureInfo: time.Hour, now: clock})
+	off := newWorld(t, worldOptions{now: clock})
+	for _, server := range []*ncptest.Server{w.Server, off.Server} {
+		put(server, "a", "b", "old", "well")
+		server.AddCredentials("a", row(3*time.Minute, "CN=x", "1", true), row(2*time.Minute, "CN=\"y\"", "***2", true), row(time.Minute, "CN=x", "3", false))
+		server.AddCredentials("b", row(59*time.Minute, "CN=x", "1", true))
+		server.AddCredentials("old", row(time.Hour, "CN=x", "4", true))
+		server.AddCredentials("well", row(time.Minute, "CN=x", "5", false))
+	}
+	expect(t, w.scrape(t), `
+		ncp_external_access_credential_last_failure_info{issuer="CN=\"y\"",serial_number="***2",subject_id="a"} 1
+		ncp_external_access_credential_last_failure_info{issuer="CN=x",serial_number="1",subject_id="b"} 1
+	`, family)
+	expect(t, off.scrape(t), "", family)
+	w.AddCredentials("a", row(0, "CN=z", "6", true))
+	now = now.Add(time.Minute)
+	expect(t, w.scrape(t), `
+		ncp_external_access_credential_last_failure_info{issuer="CN=z",serial_number="6",subject_id="a"} 1
+	`, family)
+	w.SetFault(ncptest.ForSubject("a", ncptest.GatewayError(500, "900", "Unexpected Error")))
+	expect(t, w.scrape(t), "", family)
+}
+
 func TestNewRowsAreCountedOnce(t *testing.T) {
 	w := newWorld(t, worldOptions{pageSize: 20})
 	put(w.Server, "s")

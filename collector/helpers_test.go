@@ -58,6 +58,8 @@ type worldOptions struct {
 	direct bool
 	// expiry adds the collectors that tell what expires.
 	expiry bool
+	// failureInfo is how long the certificate of a failure is shown.
+	failureInfo time.Duration
 }
 
 func newWorld(t testing.TB, o worldOptions) *world {
@@ -128,7 +130,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 		NewExternalAccess(subjects.NewWatcher(logger, histories, o.ledger, subjects.Options{
 			IDs: o.subjects, PageSize: o.pageSize, Concurrency: o.concurrency, Sweep: o.sweep, Shard: o.shard,
 			LateArrival: time.Hour, Now: o.now,
-		}), o.ledger),
+		}), o.ledger, ExternalAccessOptions{FailureInfo: o.failureInfo, Now: o.now}),
 	}
 	if o.expiry {
 		all = append(all, NewCertificateInventory(cm, o.now), NewTrustAnchors(ea, o.concurrency, o.now))

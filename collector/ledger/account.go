@@ -7,7 +7,9 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Result is how an authentication ended.
@@ -28,6 +30,17 @@ type Row struct {
 	SerialNumber string
 	Result       Result
 	SeenTime     time.Time
+}
+
+// Certificate names the certificate of a row, as far as the ledger keeps it.
+type Certificate struct{ Issuer, SerialNumber string }
+
+// certificateOf gives texts that can be written, as they come from strangers: valid
+// UTF-8, and not too long.
+func certificateOf(row *Row) Certificate {
+	const longest = 512
+	short := func(s string) string { return strings.ToValidUTF8(s[:min(len(s), longest)], string(utf8.RuneError)) }
+	return Certificate{short(row.Issuer), short(row.SerialNumber)}
 }
 
 // identity tells rows apart: NCP gives them no id of their own. It is a hash,
@@ -77,6 +90,8 @@ type Totals struct {
 	Count [NumResults]uint64
 	// Newest is the latest seenTime by result; zero if there was none.
 	Newest [NumResults]time.Time
+	// FailedBy is the certificate of the newest failure; zero if it is not known.
+	FailedBy Certificate
 	// Created is when the counters began: at the first whole read or, if that
 	// is earlier, with the oldest row that it counted. It never changes.
 	Created time.Time
@@ -86,9 +101,12 @@ type Totals struct {
 // makes the next one and leaves this one as it is, so that a count is taken
 // over as a whole or not at all.
 type account struct { //nolint:recvcheck // add makes the next value, the others only look
-	count   [NumResults]uint64
-	newest  [NumResults]instant
-	created instant
+	count  [NumResults]uint64
+	newest [NumResults]instant
+	// failedBy is the certificate of the newest failure. It is zero in an account of
+	// the first layout of the file until a read meets that failure.
+	failedBy Certificate
+	created  instant
 	// watermark is the newest seenTime of all whole reads.
 	watermark instant
 	// horizon is the time up to which rows are taken as counted already, as they
@@ -130,7 +148,7 @@ func fingerprintOf(watermark int64, id [6]byte, seen int64) fingerprint {
 }
 
 func (a *account) totals() Totals {
-	t := Totals{Count: a.count, Created: a.created.time()}
+	t := Totals{Count: a.count, FailedBy: a.failedBy, Created: a.created.time()}
 	for i, newest := range a.newest {
 		t.Newest[i] = newest.time()
 	}
@@ -192,13 +210,16 @@ func (a account) add(read *Read, lateArrival time.Duration) (account, bool) {
 		next.count[result] += n
 		next.newest[result] = max(next.newest[result], read.newest[result])
 	}
+	if at := read.failedAt; at == next.newest[Failure] && (at > a.newest[Failure] || a.failedBy == Certificate{}) {
+		next.failedBy = read.failedBy
+	}
 	if read.order == noOrder || read.full && read.order != orderUnclear {
 		next.order = read.order
 	}
 	if read.full && next.watermark != 0 {
 		next.horizon = max(a.horizon, min(next.watermark, read.clock)-instant(lateArrival))
 	}
-	if next.count == a.count && next.order == a.order && !a.outdates(next.horizon) {
+	if next.count == a.count && next.failedBy == a.failedBy && next.order == a.order && !a.outdates(next.horizon) {
 		return a, false
 	}
 	next.fingerprints = a.fingerprintsAnd(fresh, next.watermark, next.horizon)

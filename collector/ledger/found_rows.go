@@ -31,6 +31,9 @@ type Read struct {
 	pruned int                 // rows that were left when it was last looked for old ones
 	clock  instant             // NCP's, when the read began
 	seenAt instant             // NCP's, at the last look at the newest rows
+	// The newest failure that came, counted before or not.
+	failedAt instant
+	failedBy Certificate
 	extent
 }
 
@@ -97,6 +100,7 @@ type seenRow struct {
 	id     identity
 	seen   instant
 	result Result
+	row    *Row
 	known  bool // to the ledger
 	again  bool // it came before in this pass, on another page
 }
@@ -113,14 +117,15 @@ func emptyPage(total int) pageRead { return pageRead{Page: Page{Total: total}} }
 
 func countable(page Page) pageRead {
 	p := pageRead{Page: page, seen: make([]seenRow, 0, len(page.Rows))}
-	for _, row := range page.Rows {
+	for i := range page.Rows {
+		row := &page.Rows[i]
 		switch {
 		case row.SeenTime.IsZero():
 			p.uncounted.NoTime++
 		case row.SeenTime.After(page.Clock.Add(maxAhead)):
 			p.uncounted.FutureTime++
 		default:
-			p.seen = append(p.seen, seenRow{id: row.identity(), seen: instantOf(row.SeenTime), result: row.Result})
+			p.seen = append(p.seen, seenRow{id: row.identity(), seen: instantOf(row.SeenTime), result: row.Result, row: row})
 		}
 	}
 	return p

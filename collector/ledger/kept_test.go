@@ -4,6 +4,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -193,4 +194,53 @@ func TestSkipInitialHistoryOverRestarts(t *testing.T) {
 	r.restart()
 	r.scrape(only, row(1, "a", Success), row(2, "b", Success), row(3, "c", Success))
 	r.want("without the option", true, 1, "s")
+}
+
+// The certificate of the newest failure is kept. A ledger of the first layout learns it
+// when a read meets that failure again.
+func TestCertificateOfTheNewestFailure(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := mustOpen(t, path, testOptions())
+	want := func(serial string) {
+		t.Helper()
+		l.Commit()
+		mustClose(t, l)
+		l = mustOpen(t, path, testOptions())
+		totals, _ := l.Totals("s")
+		if by := (Certificate{"CN=Root", serial}); serial != "" && totals.FailedBy != by || serial == "" && totals.FailedBy != (Certificate{}) {
+			t.Errorf("the newest failure is that of %+v, want serial number %q", totals.FailedBy, serial)
+		}
+	}
+	all := []Row{row(time.Hour, "a", Success)}
+	l.Apply("s", read(all...))
+	want("")
+	all = append(all, row(2*time.Hour, "b", Failure), row(2*time.Hour, "c", Failure), row(3*time.Hour, "d", Success))
+	l.Apply("s", read(all...))
+	want("b") // the first of those of one time, and it stays
+	l.Apply("s", read(all[2], all[1]))
+	want("b")
+	l.Apply("s", read(row(90*time.Minute, "late", Failure)))
+	want("b")
+	l.Apply("s", read(row(4*time.Hour, "\xff"+strings.Repeat("é", 1000), Failure)))
+	want("\uFFFD" + strings.Repeat("é", 255) + "\uFFFD")
+	l.Apply("s", read(row(5*time.Hour, "e", Failure)))
+	want("e")
+
+	file := mustRead(t, path)
+	older := strings.NewReplacer(`"version":2`, `"version":1`, `,"issuer":"CN=Root","serial_number":"e"`, "").Replace(string(file[:len(file)-checksumLength]))
+	mustClose(t, l)
+	mustWrite(t, path, sealed(t, older))
+	l = mustOpen(t, path, testOptions())
+	want("")
+	if kept := mustRead(t, path); string(kept) != string(sealed(t, older)) {
+		t.Errorf("a file of the first layout was written without need:\n%s", kept)
+	}
+	l.Apply("s", read(all...))
+	want("")
+	l.Apply("s", read(row(5*time.Hour, "e", Failure)))
+	want("e")
+	if got, _ := l.Totals("s"); got.Count != [NumResults]uint64{2, 4, 0} {
+		t.Errorf("counts %v", got.Count)
+	}
+	mustClose(t, l)
 }

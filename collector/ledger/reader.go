@@ -307,6 +307,9 @@ func (r *reader) meet(s *seenRow, before bool, passes uint64, marked bool, now i
 		return
 	}
 	r.read.latest = max(r.read.latest, s.seen)
+	if s.result == Failure && s.seen > r.read.failedAt {
+		r.read.failedAt, r.read.failedBy = s.seen, certificateOf(s.row)
+	}
 	r.recordSum += rowKey(s.id)
 	if marked {
 		r.came = append(r.came, s.seen)

@@ -22,15 +22,16 @@ import (
 
 // A ledger's file is a snapshot of all that is counted, in lines of JSON:
 //
-//	{"format":"ncp_exporter ledger","version":1,"owner":{...},"since":"..."}
+//	{"format":"ncp_exporter ledger","version":2,"owner":{...},"since":"..."}
 //	{"certificates":{...}}
 //	{"subject":"..."}    one for each subject, in the order of their ids
 //	{"sha256":"..."}     of all bytes before this line
 //
-// A snapshot that is read must be, to the byte, the one that would be written.
+// A snapshot that is read must be, to the byte, the one that would be written. Version
+// 1 is the same without the certificates of failures.
 const (
 	snapshotFormat  = "ncp_exporter ledger"
-	snapshotVersion = 1
+	snapshotVersion = 2
 
 	// maxHeader is more than a header ever takes. It bounds what is read of a
 	// file that is none of ours.
@@ -88,6 +89,9 @@ type subjectLine struct {
 type tally struct {
 	Count  uint64    `json:"count"`
 	Newest time.Time `json:"newest,omitzero"`
+	// Of the certificate of the newest row; only of failures.
+	Issuer       string `json:"issuer,omitempty"`
+	SerialNumber string `json:"serial_number,omitempty"`
 }
 
 // checksumLength is the length of a checksumLine.
@@ -101,7 +105,7 @@ func (l *subjectLine) account() (account, error) {
 	fingerprints, err := parseFingerprints(l.Fingerprints)
 	a := account{
 		created: instantOf(l.CountingSince), watermark: instantOf(l.Watermark), horizon: instantOf(l.Horizon), missingSince: instantOf(l.MissingSince), wholeAt: instantOf(l.WholeReadAt),
-		fingerprints: fingerprints,
+		fingerprints: fingerprints, failedBy: Certificate{l.Failure.Issuer, l.Failure.SerialNumber},
 	}
 	known := slices.Index(orderNames[:], l.Order)
 	if known < 0 {
@@ -123,16 +127,21 @@ type accountEncoder struct{ line, fingerprints []byte }
 // encode returns a line, which is valid until the next.
 func (e *accountEncoder) encode(id string, a *account) ([]byte, error) {
 	b, err := jsontext.AppendQuote(append(e.line[:0], `{"subject":`...), id)
-	if err != nil {
-		return nil, err
-	}
 	for _, r := range []struct {
 		name   string
 		result Result
 	}{{`,"success"`, Success}, {`,"failure"`, Failure}, {`,"unknown"`, Unknown}} {
 		b = append(append(b, r.name...), `:{"count":`...)
 		b = strconv.AppendUint(b, a.count[r.result], 10)
-		b = append(appendInstant(b, `,"newest"`, a.newest[r.result]), '}')
+		b = appendInstant(b, `,"newest"`, a.newest[r.result])
+		if r.result == Failure {
+			b, err = appendText(b, `,"issuer":`, a.failedBy.Issuer, err)
+			b, err = appendText(b, `,"serial_number":`, a.failedBy.SerialNumber, err)
+		}
+		b = append(b, '}')
+	}
+	if err != nil {
+		return nil, err
 	}
 	b = appendInstant(b, `,"counting_since"`, a.created)
 	b = appendInstant(b, `,"watermark"`, a.watermark)
@@ -151,6 +160,14 @@ func (e *accountEncoder) encode(id string, a *account) ([]byte, error) {
 	b = append(b, "}\n"...)
 	e.line = b
 	return e.line, nil
+}
+
+// appendText adds a field, unless it is empty or there was an error before.
+func appendText(b []byte, name, text string, err error) ([]byte, error) {
+	if text == "" || err != nil {
+		return b, err
+	}
+	return jsontext.AppendQuote(append(b, name...), text)
 }
 
 func appendInstant(b []byte, name string, i instant) []byte {

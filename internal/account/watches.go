@@ -96,7 +96,7 @@ func Table() []Watch {
 					LateArrival: access.LateArrival,
 					Shard:       subjects.NewShard(a.Shard.Number, a.Shard.Total),
 					Now:         time.Now,
-				}), a.ledger)
+				}), a.ledger, collector.ExternalAccessOptions{FailureInfo: access.FailureInfo, Now: time.Now})
 			},
 			probe: probeSubjects,
 		},

@@ -114,6 +114,7 @@ type ExternalAccess struct {
 	InitialHistory string // InitialHistoryCount or InitialHistorySkip
 	LateArrival    time.Duration
 	SweepInterval  time.Duration // 0 = every scrape reads every subject
+	FailureInfo    time.Duration // how long the certificate of a failure is shown; 0 = not at all
 }
 
 // The values of ExternalAccess.InitialHistory.

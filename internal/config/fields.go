@@ -86,6 +86,7 @@ func fields() []field {
 			setting("external_access.initial_history", "collector.external-access.initial-history", rules.InitialHistory, func(a *Account) *string { return &a.ExternalAccess.InitialHistory }),
 			setting("external_access.late_arrival", "collector.external-access.late-arrival", rules.LateArrival, func(a *Account) *time.Duration { return &a.ExternalAccess.LateArrival }),
 			setting("external_access.sweep_interval", "collector.external-access.sweep-interval", rules.SweepInterval, func(a *Account) *time.Duration { return &a.ExternalAccess.SweepInterval }),
+			setting("external_access.failure_info", "collector.external-access.failure-info", rules.FailureInfo, func(a *Account) *time.Duration { return &a.ExternalAccess.FailureInfo }),
 			collectorSwitch("external_access.trust_anchors", "collector.external-access.trust-anchors", trustAnchors, rules),
 			setting("state_file", "state.file", rules.StateFile, func(a *Account) *StateFile { return &a.StateFile }),
 			setting("formerly", "", rules.AccountName, func(a *Account) *string { return &a.Formerly }),

@@ -36,7 +36,7 @@ type Rules struct {
 	RateLimit                                                                        Rule[float64]
 	StateFile                                                                        Rule[StateFile]
 	RequestTimeout, Window, LateArrival, SweepInterval, ScrapeTimeout, TimeoutOffset Rule[time.Duration]
-	MaxAge, AutoReload                                                               Rule[time.Duration]
+	MaxAge, AutoReload, FailureInfo                                                  Rule[time.Duration]
 
 	// Only in a file of accounts.
 	AccountName, KeyFile, KeyVariable, Profile Rule[string]
@@ -82,6 +82,7 @@ func NewRules() Rules {
 		Window:         timed(parseSeconds, ncpclient.MinRecentChangesWindow, ncpclient.MaxRecentChangesWindow, "whole seconds from 1s to 168h, such as 90s, 24h or 7d"),
 		LateArrival:    duration(time.Second, ledger.MaxLateArrival),
 		SweepInterval:  duration(0, 30*24*time.Hour),
+		FailureInfo:    duration(0, 365*24*time.Hour),
 		ScrapeTimeout:  duration(time.Millisecond, time.Hour),
 		TimeoutOffset:  duration(0, time.Hour),
 		MaxAge:         duration(0, time.Hour),
