@@ -129,22 +129,20 @@ func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChan
 	left := newRowBudget(maxChanges)
 	var orderID, certificateID, status text
 	fields := []field{{"orderId", &orderID}, {"certificateId", &certificateID}, {"status", &status}}
-	members, err := decodeObject(body, arrays{
-		"orders": func(d *jsontext.Decoder) error {
-			if err := decodeRow(d, fields, left); err != nil {
-				return err
-			}
-			change := CertificateChange{
-				OrderID:       string(orderID),
-				CertificateID: string(certificateID),
-				Status:        parseValidationStatus(string(status)),
-			}
-			if !UsableID(change.OrderID) || !UsableID(change.CertificateID) {
-				change.OrderID, change.CertificateID = "", ""
-			}
-			changes = append(changes, change)
-			return nil
-		},
+	members, err := decodeObject(body, "orders", func(d *jsontext.Decoder) error {
+		if err := decodeRow(d, fields, left); err != nil {
+			return err
+		}
+		change := CertificateChange{
+			OrderID:       string(orderID),
+			CertificateID: string(certificateID),
+			Status:        parseValidationStatus(string(status)),
+		}
+		if !UsableID(change.OrderID) || !UsableID(change.CertificateID) {
+			change.OrderID, change.CertificateID = "", ""
+		}
+		changes = append(changes, change)
+		return nil
 	}, "totalCount")
 	if err != nil {
 		return nil, err

@@ -153,6 +153,18 @@ func TestTheNewestCertificateOfAPage(t *testing.T) {
 		}
 	}
 	resp := &http.Response{StatusCode: http.StatusOK}
+	// All of a long chain is looked at, and only what is far longer is not.
+	long, err := json.Marshal(strings.Repeat("Certificate:\n", 2000) + ncptest.NewCertificate(3, validFrom(), validTo()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := decodeHistory(resp, strings.NewReader(rowsOf(`{"seenTime":"2024-12-12T18:09:05Z","x509CertificateData":`+string(long)+`}`)), 0, 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := page.Presented.Validity(); err != nil || !v.NotAfter.Equal(validTo()) {
+		t.Errorf("a text of %d bytes: %v, %v", len(long), v, err)
+	}
 	for _, rows := range []string{"", "1", `{"x509CertificateData":"x"}`, `{"seenTime":"x"}`} {
 		if page, err := decodeHistory(resp, strings.NewReader(`{"totalElements":0,"content":[`+rows+`]}`), 1, 20); err != nil || page.Presented != nil {
 			t.Errorf("%s: %v, %v", rows, page.Presented, err)

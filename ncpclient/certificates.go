@@ -196,7 +196,7 @@ func refusesVersion(err error) bool {
 
 func decodeCertificates() rowDecoder[Certificate] {
 	var id, name, commonName, domain, code, status, notAfter, validEnd text
-	var used usage
+	var used inUse
 	fields := []field{
 		{"certificateNo", &id},
 		{"certificateName", &name},
@@ -216,7 +216,7 @@ func decodeCertificates() rowDecoder[Certificate] {
 			Name:       string(name),
 			CommonName: cmp.Or(string(commonName), string(domain)),
 			Status:     parseCertificateStatus(string(code), string(status)),
-			InUse:      flag(used).pointer(),
+			InUse:      used.is,
 		}
 		if UsableID(string(id)) {
 			c.ID = string(id)
@@ -229,11 +229,13 @@ func decodeCertificates() rowDecoder[Certificate] {
 	}
 }
 
-// usage is whether a list, which may come as text, holds anything.
-type usage flag
+// inUse says whether a list, which may come as text, holds anything.
+type inUse struct{ is *bool }
 
-func (u *usage) UnmarshalJSON(b []byte) error {
-	inner := bytes.Trim(b, "[]\" \t\r\n")
-	*u = usage{known: !bytes.Equal(b, []byte("null")) && b[0] != '{', value: len(inner) > 0}
+func (u *inUse) UnmarshalJSON(b []byte) error {
+	u.is = nil
+	if string(b) != "null" && b[0] != '{' {
+		u.is = new(len(bytes.Trim(b, "[]\" \t\r\n")) > 0)
+	}
 	return nil
 }

@@ -58,12 +58,14 @@ func parseLayouts(s string, layouts []string) time.Time {
 	if len(s) > maxDate {
 		return time.Time{}
 	}
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-		switch len(s) {
-		case len("1733994545"):
-			return time.Unix(n, 0)
-		case len("1733994545705"):
-			return time.UnixMilli(n)
+	if len(s) <= len("1733994545705") { // most are longer, and ParseInt makes an error of each
+		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+			switch len(s) {
+			case len("1733994545"):
+				return time.Unix(n, 0)
+			case len("1733994545705"):
+				return time.UnixMilli(n)
+			}
 		}
 	}
 	if date := len("2006-01-02"); len(s) > date && s[date] == ' ' {

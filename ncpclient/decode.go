@@ -15,25 +15,27 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The guides drift: numbers come as strings and strings as numbers. These
-// types take a field in whatever form it comes, and none of them fails.
-
-// text is a string, or the literal of anything else: an id that comes as a
-// number keeps all its digits. null is empty.
+// text is a member in whatever form it comes, as the guides drift: a string, or the
+// literal of anything else, so that an id that comes as a number keeps all its
+// digits. null is empty.
 type text string
 
 func (t *text) UnmarshalJSON(b []byte) error {
-	if len(b) > 1 && len(b) <= maxText && b[0] == '"' && bytes.IndexByte(b, '\\') < 0 && utf8.Valid(b) {
-		// Nearly every string: no need to decode it twice, and none for a copy of
-		// what the row before had as well.
-		if b := b[1 : len(b)-1]; string(b) != string(*t) {
-			*t = text(b)
-		}
-		return nil
+	content := b // nearly always the text is a part of the value
+	switch {
+	case string(b) == "null":
+		content = nil
+	case len(b) > maxText || b[0] == '"' && (bytes.IndexByte(b, '\\') >= 0 || !utf8.Valid(b)):
+		s, err := unquote(b)
+		*t = text(cutText(b, s))
+		return err
+	case b[0] == '"':
+		content = b[1 : len(b)-1]
 	}
-	s, err := unquote(b)
-	*t = text(cutText(b, s))
-	return err
+	if string(content) != string(*t) { // no copy of what the row before had as well
+		*t = text(content)
+	}
+	return nil
 }
 
 // unquote is what a text makes of a value, in its whole length.
@@ -49,35 +51,24 @@ func unquote(b []byte) (s string, err error) {
 	}
 }
 
-// integer is a count, or unknownCount where there is none to be read.
-type integer int
-
 const unknownCount = -1
 
-func (n *integer) UnmarshalJSON(b []byte) error {
-	*n = unknownCount
-	if v, err := strconv.ParseInt(strings.TrimSpace(strings.Trim(string(b), `"`)), 10, 32); err == nil && v >= 0 {
-		*n = integer(v)
+// parseCount is a number of rows, or unknownCount.
+func parseCount(s string) int {
+	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 32)
+	if err != nil || n < 0 {
+		return unknownCount
 	}
-	return nil
+	return int(n)
 }
 
-// flag is true, false or unknown.
-type flag struct{ known, value bool }
-
-func (f *flag) UnmarshalJSON(b []byte) error {
-	*f = flag{}
-	if v, err := strconv.ParseBool(strings.ToLower(strings.TrimSpace(strings.Trim(string(b), `"`)))); err == nil {
-		*f = flag{known: true, value: v}
-	}
-	return nil
-}
-
-func (f flag) pointer() *bool {
-	if !f.known {
+// parseFlag is true, false, or nil for anything else.
+func parseFlag(s string) *bool {
+	value, err := strconv.ParseBool(strings.ToLower(strings.TrimSpace(s)))
+	if err != nil {
 		return nil
 	}
-	return &f.value
+	return &value
 }
 
 // maxIDBytes bounds an id: it becomes a label and part of a URL.
@@ -140,21 +131,15 @@ func decodeDocument(r io.Reader, read func(*jsontext.Decoder) error) (err error)
 	return nil
 }
 
-// arrays say for the members of an object that are arrays what reads an element.
-type arrays map[string]func(*jsontext.Decoder) error
-
-// decodeObject reads one JSON object with its arrays, which may be null or missing.
-// It returns the members that are arrays, as [] or null, those of these names, and
-// those of an error envelope.
-func decodeObject(r io.Reader, in arrays, names ...string) (members map[string]json.RawMessage, err error) {
+// decodeObject reads one JSON object with its list, which may be null or missing.
+// It returns the list, as [] or null, the members of these names, and those of an
+// error envelope.
+func decodeObject(r io.Reader, list string, element func(*jsontext.Decoder) error, names ...string) (members map[string]json.RawMessage, err error) {
 	err = decodeDocument(r, func(d *jsontext.Decoder) (err error) {
-		members, err = decodeMembers(d, in, names)
+		members, err = decodeMembers(d, list, element, names)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return members, nil
+	return members, err
 }
 
 // decodeList reads a bare array, which may be null, or, as the guides drift, an
@@ -165,7 +150,7 @@ func decodeList(resp *http.Response, r io.Reader, element func(*jsontext.Decoder
 			_, err := decodeArray(d, element)
 			return err
 		}
-		members, err := decodeMembers(d, arrays{"content": element}, nil)
+		members, err := decodeMembers(d, "content", element, nil)
 		if err != nil {
 			return err
 		}
@@ -176,7 +161,7 @@ func decodeList(resp *http.Response, r io.Reader, element func(*jsontext.Decoder
 	})
 }
 
-func decodeMembers(d *jsontext.Decoder, in arrays, names []string) (members map[string]json.RawMessage, err error) {
+func decodeMembers(d *jsontext.Decoder, list string, element func(*jsontext.Decoder) error, names []string) (map[string]json.RawMessage, error) {
 	token, err := d.ReadToken()
 	switch {
 	case err != nil:
@@ -184,37 +169,29 @@ func decodeMembers(d *jsontext.Decoder, in arrays, names []string) (members map[
 	case token.Kind() != '{':
 		return nil, fmt.Errorf("a JSON object was expected, not %s", describe(token.Kind()))
 	}
-	members = make(map[string]json.RawMessage)
+	members := make(map[string]json.RawMessage)
 	for d.PeekKind() != '}' {
 		token, err := d.ReadToken()
 		if err != nil {
 			return nil, syntaxError(err)
 		}
 		name := token.String()
-		if element, isArray := in[name]; isArray {
-			null, err := decodeArray(d, element)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
+		switch {
+		case name == list:
+			if members[name], err = decodeArray(d, element); err != nil {
+				err = fmt.Errorf("%s: %w", name, err)
 			}
-			members[name] = json.RawMessage("[]")
-			if null {
-				members[name] = json.RawMessage("null")
-			}
-			continue
-		}
-		if kind := d.PeekKind(); !slices.Contains(names, name) && !isEnvelopeMember(name, kind) {
-			err = d.SkipValue()
-		} else {
+		case slices.Contains(names, name) || isEnvelopeMember(name, d.PeekKind()):
 			members[name], err = decodeMember(d)
+		default:
+			err = d.SkipValue()
 		}
 		if err != nil {
 			return nil, syntaxError(err)
 		}
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return nil, syntaxError(err)
-	}
-	return members, nil
+	_, err = d.ReadToken()
+	return members, syntaxError(err)
 }
 
 // decodeMember is a value as it came; of a long string it is the beginning.
@@ -230,23 +207,24 @@ func decodeMember(d *jsontext.Decoder) (json.RawMessage, error) {
 	return json.Marshal(t)
 }
 
-func decodeArray(d *jsontext.Decoder, element func(*jsontext.Decoder) error) (null bool, err error) {
+// decodeArray reads an array and leaves [] of it, or null.
+func decodeArray(d *jsontext.Decoder, element func(*jsontext.Decoder) error) (json.RawMessage, error) {
 	token, err := d.ReadToken()
 	switch {
 	case err != nil:
-		return false, syntaxError(err)
+		return nil, syntaxError(err)
 	case token.Kind() == 'n':
-		return true, nil
+		return json.RawMessage("null"), nil
 	case token.Kind() != '[':
-		return false, fmt.Errorf("an array was expected, not %s", describe(token.Kind()))
+		return nil, fmt.Errorf("an array was expected, not %s", describe(token.Kind()))
 	}
 	for d.PeekKind() != ']' {
 		if err := element(d); err != nil {
-			return false, syntaxError(err)
+			return nil, syntaxError(err)
 		}
 	}
 	_, err = d.ReadToken()
-	return false, syntaxError(err)
+	return json.RawMessage("[]"), syntaxError(err)
 }
 
 // field is a member of a row that is read. All others are skipped without a copy.

@@ -13,45 +13,41 @@ import (
 
 func TestLenientFields(t *testing.T) {
 	t.Parallel()
-	yes, no := flag{known: true, value: true}, flag{known: true}
+	yes, no := ptr(true), ptr(false)
 	for in, want := range map[string]struct {
-		text    text
-		integer integer
-		flag    flag
+		text  text
+		count int
+		flag  *bool
 	}{
-		`"x"`:                   {"x", -1, flag{}},
-		`""`:                    {"", -1, flag{}},
-		`null`:                  {"", -1, flag{}},
+		`"x"`:                   {"x", -1, nil},
+		`""`:                    {"", -1, nil},
+		`null`:                  {"", -1, nil},
 		`true`:                  {"true", -1, yes},
 		`false`:                 {"false", -1, no},
 		`"TRUE"`:                {"TRUE", -1, yes},
 		`" false "`:             {" false ", -1, no},
 		`0`:                     {"0", 0, no},
 		`"1"`:                   {"1", 1, yes},
-		`" 45 "`:                {" 45 ", 45, flag{}},
-		`-1`:                    {"-1", -1, flag{}},
-		`1.5`:                   {"1.5", -1, flag{}},
-		`1e3`:                   {"1e3", -1, flag{}},
-		`1234567890123456789`:   {"1234567890123456789", -1, flag{}},
-		`"1234567890123456789"`: {"1234567890123456789", -1, flag{}},
-		`2147483647`:            {"2147483647", 2147483647, flag{}},
-		`{"a":[1]}`:             {`{"a":[1]}`, -1, flag{}},
-		`[]`:                    {"[]", -1, flag{}},
-		`"\u0041\n"`:            {"A\n", -1, flag{}},
-		`"\ud800"`:              {"\ufffd", -1, flag{}},
+		`" 45 "`:                {" 45 ", 45, nil},
+		`-1`:                    {"-1", -1, nil},
+		`1.5`:                   {"1.5", -1, nil},
+		`1e3`:                   {"1e3", -1, nil},
+		`1234567890123456789`:   {"1234567890123456789", -1, nil},
+		`"1234567890123456789"`: {"1234567890123456789", -1, nil},
+		`2147483647`:            {"2147483647", 2147483647, nil},
+		`{"a":[1]}`:             {`{"a":[1]}`, -1, nil},
+		`[]`:                    {"[]", -1, nil},
+		`"\u0041\n"`:            {"A\n", -1, nil},
+		`"\ud800"`:              {"\ufffd", -1, nil},
 	} {
-		var got struct {
-			T text
-			N integer
-			F flag
-		}
-		got.N = 7 // what was there before does not stay
-		if err := json.Unmarshal([]byte(`{"T":`+in+`,"N":`+in+`,"F":`+in+`}`), &got); err != nil {
-			t.Errorf("%s: %v", in, err)
-			continue
-		}
-		if got.T != want.text || got.N != want.integer || got.F != want.flag {
-			t.Errorf("%s: %+v, want %+v", in, got, want)
+		for _, before := range []text{"before", "null", text(in), want.text} { // what was there before does not stay
+			got := before
+			if err := got.UnmarshalJSON([]byte(in)); err != nil || got != want.text || parseCount(string(got)) != want.count {
+				t.Errorf("%s: %q, %v, want %+v", in, got, err, want)
+			}
+			if diff := cmp.Diff(want.flag, parseFlag(string(got))); diff != "" {
+				t.Errorf("%s: %s", in, diff)
+			}
 		}
 	}
 }
@@ -74,14 +70,14 @@ func TestDecodeObject(t *testing.T) {
 	t.Parallel()
 	decode := func(r io.Reader) ([]string, map[string]json.RawMessage, error) {
 		var rows []string
-		members, err := decodeObject(r, map[string]func(*jsontext.Decoder) error{"rows": func(d *jsontext.Decoder) error {
+		members, err := decodeObject(r, "rows", func(d *jsontext.Decoder) error {
 			raw, err := d.ReadValue()
 			if err != nil {
 				return err
 			}
 			rows = append(rows, string(raw))
 			return err
-		}}, "a")
+		}, "a")
 		return rows, members, err
 	}
 	for in, want := range map[string]struct {
@@ -145,9 +141,9 @@ func TestDecodeErrorsQuoteNothing(t *testing.T) {
 		`{"rows":"s3cret"}`, `"s3cret"`, `s3cret`, `{} s3cret`, `{"s3cret`, `{"rows":[{"s3cret":{"s3cret`,
 	} {
 		row := decodeCredentials(new(*PresentedCertificate))
-		_, err := decodeObject(strings.NewReader(in), map[string]func(*jsontext.Decoder) error{"rows": func(d *jsontext.Decoder) error {
+		_, err := decodeObject(strings.NewReader(in), "rows", func(d *jsontext.Decoder) error {
 			return row(d, newRowBudget(10), &Page[Credential]{})
-		}})
+		})
 		if err == nil || strings.Contains(err.Error(), "s3") {
 			t.Errorf("%s: %v", in, err)
 		}

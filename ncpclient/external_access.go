@@ -118,8 +118,7 @@ func (c *ExternalAccess) PageSizeRefused() bool { return c.pages.sizeRefused.Loa
 // decodeSubjects leaves the ID of a row empty if it could not be used: one such
 // row must not hide the others.
 func decodeSubjects() rowDecoder[Subject] {
-	var id, x509Subject, updateTime, lastSeenTime text
-	var enabled flag
+	var id, x509Subject, enabled, updateTime, lastSeenTime text
 	fields := []field{
 		{"subjectId", &id},
 		{"x509Subject", &x509Subject},
@@ -133,7 +132,7 @@ func decodeSubjects() rowDecoder[Subject] {
 		}
 		s := Subject{
 			X509Subject: string(x509Subject),
-			Enabled:     enabled.pointer(),
+			Enabled:     parseFlag(string(enabled)),
 			UpdateTime:  parseTime(string(updateTime)),
 			LastSeen:    parseTime(string(lastSeenTime)),
 		}
@@ -149,8 +148,7 @@ func decodeSubjects() rowDecoder[Subject] {
 // of its newest row: they are most of the answer's bytes, and there is no room for
 // all of them. A row that claims to be of the future is not the newest.
 func decodeCredentials(presented **PresentedCertificate) rowDecoder[Credential] {
-	var issuer, serialNumber, seenTime text
-	var failed flag
+	var issuer, serialNumber, failed, seenTime text
 	var certificate held
 	fields := []field{
 		{"issuer", &issuer},
@@ -166,7 +164,7 @@ func decodeCredentials(presented **PresentedCertificate) rowDecoder[Credential] 
 		row := Credential{
 			Issuer:       string(issuer),
 			SerialNumber: string(serialNumber),
-			Failed:       failed.pointer(),
+			Failed:       parseFlag(string(failed)),
 			SeenTime:     parseTime(string(seenTime)),
 		}
 		page.Rows = append(page.Rows, row)

@@ -38,19 +38,6 @@ type Page[T any] struct {
 	Date time.Time
 }
 
-// WholeSize is the number of rows of a whole page as far as a first page shows. Later
-// pages must be asked for with this size, or their rows overlap or leave a gap.
-func (p Page[T]) WholeSize() int {
-	size := p.Asked
-	if p.Size > 0 {
-		size = p.Size
-	}
-	if n := len(p.Rows); n > 0 && n < size && n < p.Total {
-		size = n // the server makes its pages smaller without saying so
-	}
-	return size
-}
-
 // ErrPageRefused is a page behind the first that the server refuses, or in place of
 // which it gives another: it may be that the list ends before it. The error unwraps
 // to the *Error too.
@@ -163,9 +150,9 @@ func decodePage[T any](names pageNames, resp *http.Response, body io.Reader, num
 	// times as many with their text still fit into 32 bits.
 	left := newRowBudget(max(minPageRows, 10*min(size, 1_000_000)))
 	page.Date, _ = http.ParseTime(resp.Header.Get("Date"))
-	members, err := decodeObject(body, arrays{names.rows: func(d *jsontext.Decoder) error {
+	members, err := decodeObject(body, names.rows, func(d *jsontext.Decoder) error {
 		return row(d, left, &page)
-	}}, slices.Concat(names.totals, []string{names.pageNo, names.pageSize})...)
+	}, slices.Concat(names.totals, []string{names.pageNo, names.pageSize})...)
 	if err != nil {
 		return Page[T]{}, err
 	}
@@ -187,12 +174,10 @@ func decodePage[T any](names pageNames, resp *http.Response, body io.Reader, num
 
 // count reads the first of these members that is there; unknownCount if none is.
 func count(members map[string]json.RawMessage, names ...string) int {
-	n := integer(unknownCount)
 	for _, name := range names {
 		if raw, ok := members[name]; ok {
-			_ = n.UnmarshalJSON(raw) // never fails
-			break
+			return parseCount(textOf(raw))
 		}
 	}
-	return int(n)
+	return unknownCount
 }

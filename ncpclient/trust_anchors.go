@@ -36,7 +36,7 @@ func (c *ExternalAccess) TrustAnchors(ctx context.Context) ([]TrustAnchor, error
 		name := row.first("/name", "/trustanchorname")
 		anchor := TrustAnchor{
 			Name:     cutText([]byte(name), name),
-			Enabled:  row.flag("/enabled"),
+			Enabled:  parseFlag(row["/enabled"]),
 			NotAfter: parseDate(row.first("/source/sourcedata/notafterdate", "/notafterdate", "/source/notafterdate")),
 		}
 		if id := row.first("/trustanchorid", "/id"); UsableID(id) {
@@ -60,7 +60,7 @@ func (c *ExternalAccess) CRLs(ctx context.Context, trustAnchorID string) ([]CRL,
 		return nil, fmt.Errorf("%q cannot be a trust anchor's id", cleanText(trustAnchorID, maxToken))
 	}
 	return getList(ctx, c.api, OpCRLs, []string{"trust-anchors", trustAnchorID, "crls"}, func(row leaves) CRL {
-		crl := CRL{Enabled: row.flag("/enabled")}
+		crl := CRL{Enabled: parseFlag(row["/enabled"])}
 		for name, value := range row {
 			last := name[strings.LastIndexByte(name, '/')+1:]
 			if strings.HasPrefix(last, "nextupdate") {
@@ -160,12 +160,4 @@ func (l leaves) first(names ...string) string {
 		}
 	}
 	return ""
-}
-
-func (l leaves) flag(name string) *bool {
-	var f flag
-	if f.UnmarshalJSON([]byte(l[name])) != nil {
-		return nil
-	}
-	return f.pointer()
 }
