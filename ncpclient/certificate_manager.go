@@ -96,7 +96,7 @@ func (c *CertificateManager) RecentChanges(ctx context.Context, window time.Dura
 		return nil, err
 	}
 	var changes []CertificateChange
-	err = c.api.get(ctx, OpRecentChanges, []string{"certificate", "recentChanges"}, query,
+	err = c.api.get(ctx, OpRecentChanges, "certificate/recentChanges", query,
 		func(resp *http.Response, body io.Reader) (err error) {
 			changes, err = decodeRecentChanges(resp, body)
 			return err

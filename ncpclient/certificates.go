@@ -98,16 +98,10 @@ func (i *inventory) init(a *api) {
 	i.pages = newPager(pageNames{page: "page", size: "pageSize", firstUnnamed: true, rows: rows, totals: totals})
 	i.pagesV1 = newPager(pageNames{rows: rows, totals: totals})
 	i.list.pager, i.list.now, i.list.key = i.pages, a.now, func(c Certificate) string { return c.ID }
-	root, isV2 := strings.CutSuffix(a.base.Path, "/v2")
 	switch {
-	case isV2:
+	case strings.HasSuffix(a.base.Path, "/v2"):
 		older := *a
-		base := *a.base
-		base.Path, base.RawPath = root+"/v1", strings.TrimSuffix(a.base.RawPath, "/v2")
-		if base.RawPath != "" {
-			base.RawPath += "/v1"
-		}
-		older.base = &base
+		older.base = a.base.JoinPath("../v1")
 		i.v1, i.v2 = &older, a
 	case strings.HasSuffix(a.base.Path, "/v1"):
 		i.v1 = a
@@ -150,7 +144,7 @@ func (i *inventory) pagesOf(ctx context.Context) func(number, size int) (Page[Ce
 		if number > 0 {
 			return Page[Certificate]{}, nil // there are no pages
 		}
-		page, err = getPage(ctx, i.v1, i.pagesV1, OpCertificates, []string{"certificates"}, 0, size, decodeCertificates)
+		page, err = getPage(ctx, i.v1, i.pagesV1, OpCertificates, "certificates", 0, size, decodeCertificates)
 		page, err = empty(page, err)
 		i.refused.Store(err == nil) // else version 2 has another chance
 		return page, err
@@ -161,7 +155,7 @@ func (i *inventory) pagesOf(ctx context.Context) func(number, size int) (Page[Ce
 // again and the third is not: then it is no server that repeats its last page.
 func (i *inventory) page(ctx context.Context, number, size int, first Page[Certificate]) (Page[Certificate], error) {
 	get := func() (Page[Certificate], error) {
-		page, err := getPage(ctx, i.v2, i.pages, OpCertificates, []string{"certificate", "certificates"}, number, size, decodeCertificates)
+		page, err := getPage(ctx, i.v2, i.pages, OpCertificates, "certificate/certificates", number, size, decodeCertificates)
 		return empty(page, err)
 	}
 	page, err := get()

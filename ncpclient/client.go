@@ -132,8 +132,8 @@ func ParseBaseURL(s string) (*url.URL, error) {
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
 		return nil, errors.New("http is accepted for loopback addresses only: use https")
 	}
-	u.Path = strings.TrimRight(u.Path, "/")
-	u.RawPath = strings.TrimRight(u.RawPath, "/")
+	u = u.JoinPath() // cleans the path
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
 	return u, nil
 }
 
@@ -149,20 +149,19 @@ func isLoopback(host string) bool {
 // that it returns stands as it is; any other is a malformed answer.
 type decoder func(resp *http.Response, body io.Reader) error
 
-// get calls one operation: GET {base}{path}?{query}. The segments of the path
-// are escaped here.
-func (a *api) get(ctx context.Context, op Operation, path []string, query url.Values, decode decoder) error {
-	u := *a.base
-	plain, escaped := []string{a.base.Path}, []string{a.base.EscapedPath()}
-	for _, segment := range path {
-		plain = append(plain, segment)
-		escaped = append(escaped, url.PathEscape(segment))
-	}
-	u.Path, u.RawPath = strings.Join(plain, "/"), strings.Join(escaped, "/")
+// get calls one operation: GET {base}/{path}?{query}. The path is escaped.
+func (a *api) get(ctx context.Context, op Operation, path string, query url.Values, decode decoder) error {
+	u := a.base.JoinPath(path)
 	u.RawQuery = query.Encode()
 	c := &call{operation: op}
 	ctx = context.WithValue(ctx, callKey{}, c)
-	return a.withRetries(ctx, c, func() *Error { return a.attempt(ctx, op, &u, decode) })
+	return a.withRetries(ctx, c, func() *Error {
+		e := a.attempt(ctx, u, decode)
+		if e != nil {
+			e.API, e.Operation = a.name, op
+		}
+		return e
+	})
 }
 
 // call tells the round trippers, which see requests only, which call a request
@@ -183,10 +182,10 @@ func callOf(ctx context.Context) *call {
 }
 
 // attempt sends one request and reads its answer.
-func (a *api) attempt(ctx context.Context, op Operation, u *url.URL, decode decoder) *Error {
+func (a *api) attempt(ctx context.Context, u *url.URL, decode decoder) *Error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
 	if err != nil {
-		return a.label(op, &Error{Reason: ErrBadRequest, err: err})
+		return &Error{Reason: ErrBadRequest, err: err}
 	}
 	req.Header.Set("Accept", "application/json")
 	// Certificate Manager marks this as required even without a body.
@@ -196,13 +195,13 @@ func (a *api) attempt(ctx context.Context, op Operation, u *url.URL, decode deco
 	}
 	resp, err := a.sender.RoundTrip(req)
 	if err != nil {
-		return a.label(op, newTransportError(err))
+		return newTransportError(err)
 	}
 	defer func() { _ = resp.Body.Close() }() // the body was read; an error here changes nothing
 
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		offset, _ := clockOffset(resp, a.now())
-		return a.label(op, newStatusError(a.name, resp, offset))
+		return newStatusError(a.name, resp, offset)
 	}
 	body := &trackedReader{r: resp.Body}
 	err = decode(resp, body)
@@ -211,16 +210,10 @@ func (a *api) attempt(ctx context.Context, op Operation, u *url.URL, decode deco
 		return nil
 	case body.err != nil:
 		// The JSON broke because the body did: the body's error is the cause.
-		return a.label(op, newTransportError(body.err))
+		return newTransportError(body.err)
 	default:
-		return a.label(op, newDecodeError(resp, err))
+		return newDecodeError(resp, err)
 	}
-}
-
-// label says which call an error belongs to.
-func (a *api) label(op Operation, e *Error) *Error {
-	e.API, e.Operation = a.name, op
-	return e
 }
 
 // trackedReader keeps the first error that ended it early: a body that is read

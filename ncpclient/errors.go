@@ -147,14 +147,14 @@ func (e *Error) temporary() bool {
 
 // newTransportError makes the error of a request that got no whole answer.
 func newTransportError(err error) *Error {
-	var credentials *credentialsError
+	var known *Error
 	var limited *limitError
 	var tooLong *http.MaxBytesError
 	switch {
+	case errors.As(err, &known):
+		return known
 	case errors.As(err, &limited):
 		return &Error{Reason: ErrLimited, err: err}
-	case errors.As(err, &credentials):
-		return &Error{Reason: ErrCredentials, err: err}
 	case errors.As(err, &tooLong):
 		return tooLarge("it is larger than %d MiB", tooLong.Limit>>20)
 	case errors.Is(err, errRequestTimeout), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -3,6 +3,7 @@ package ncpclient
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -64,7 +65,7 @@ type Credential struct {
 // SubjectsPage asks for one page of the subjects (GET /subjects). A first page
 // that the server refuses for its size is asked for again with DefaultPageSize.
 func (c *ExternalAccess) SubjectsPage(ctx context.Context, number, size int) (Page[Subject], error) {
-	return getPage(ctx, c.api, c.pages, OpSubjects, []string{"subjects"}, number, size, decodeSubjects)
+	return getPage(ctx, c.api, c.pages, OpSubjects, "subjects", number, size, decodeSubjects)
 }
 
 // CredentialsPage is one page of a subject's history.
@@ -82,7 +83,7 @@ func (c *ExternalAccess) CredentialsPage(ctx context.Context, subjectID string, 
 		return CredentialsPage{}, fmt.Errorf("%q cannot be a subject id", cleanText(subjectID, maxToken))
 	}
 	var presented *PresentedCertificate
-	page, err := getPage(ctx, c.api, c.pages, OpCredentials, []string{"subjects", subjectID, "credentials"}, number, size,
+	page, err := getPage(ctx, c.api, c.pages, OpCredentials, "subjects/"+url.PathEscape(subjectID)+"/credentials", number, size,
 		func() rowDecoder[Credential] {
 			presented = nil // of a try before
 			return decodeCredentials(&presented)

@@ -78,7 +78,7 @@ func (p *pager) offset() int {
 	return 0
 }
 
-func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path []string, number, size int, rows func() rowDecoder[T]) (Page[T], error) {
+func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path string, number, size int, rows func() rowDecoder[T]) (Page[T], error) {
 	if number < 0 || size < 1 {
 		return Page[T]{}, fmt.Errorf("page %d with %d rows cannot be asked for: pages count from 0 and hold at least 1 row", number, size)
 	}

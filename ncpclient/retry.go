@@ -58,8 +58,7 @@ func (a *api) withRetries(ctx context.Context, c *call, attempt func() *Error) e
 
 // nextTry says how long to wait before a call is sent again, and whether it is.
 func (a *api) nextTry(ctx context.Context, c *call, e *Error, left *budget) (wait time.Duration, ok bool) {
-	var dead *deadConnectionError
-	if errors.As(e, &dead) && left.redial {
+	if errors.Is(e, errDeadConnection) && left.redial {
 		left.redial = false
 		return 0, true
 	}

@@ -40,7 +40,7 @@ type signer struct {
 func (s *signer) RoundTrip(req *http.Request) (*http.Response, error) {
 	keys, err := s.credentials.Keys(req.Context())
 	if err != nil {
-		return nil, &credentialsError{err}
+		return nil, &Error{Reason: ErrCredentials, err: fmt.Errorf("reading the keys: %w", err)}
 	}
 	callOf(req.Context()).keys = keys
 	timestamp := strconv.FormatInt(s.now().UnixMilli(), 10)
@@ -68,9 +68,3 @@ type redactedError struct {
 
 func (e *redactedError) Error() string { return e.text }
 func (e *redactedError) Unwrap() error { return e.err }
-
-// credentialsError marks an error of the credentials, which no retry fixes.
-type credentialsError struct{ err error }
-
-func (e *credentialsError) Error() string { return "reading the keys: " + e.err.Error() }
-func (e *credentialsError) Unwrap() error { return e.err }

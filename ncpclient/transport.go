@@ -49,8 +49,7 @@ func NewTransport(maxConnsPerHost int, proxy func(*http.Request) (*url.URL, erro
 //	timeout      bounds one HTTP request, its body included
 //	signer       takes the keys and the time
 //	observe      tells the Observer
-//	maxBody      ends a body that is too large
-//	endBody      ends a body with its context, and one without an end at once
+//	boundBody    ends a body with its context, and where it is too large
 //	noAutoRetry  keeps net/http from sending a request twice
 //	send         the pooled transport
 //
@@ -60,8 +59,7 @@ func NewTransport(maxConnsPerHost int, proxy func(*http.Request) (*url.URL, erro
 // flight, a timer) lets go of it when the body is closed.
 func (a *api) chain(send http.RoundTripper, cfg Config) *limit {
 	var rt http.RoundTripper = &noAutoRetry{next: send}
-	rt = &endBody{next: rt}
-	rt = &maxBody{next: rt, limit: maxBodyBytes}
+	rt = &boundBody{next: rt, limit: maxBodyBytes}
 	rt = &observe{next: rt, api: a.name, observer: cfg.Observer, now: cfg.Now}
 	rt = &signer{next: rt, credentials: cfg.Credentials, now: cfg.Now}
 	rt = &timeout{next: rt, timeout: cfg.Timeout}
@@ -164,29 +162,17 @@ func clockOffset(resp *http.Response, now time.Time) (time.Duration, bool) {
 	return date.Sub(now.Truncate(time.Second)), true
 }
 
-// maxBody ends a body that is larger than any answer can rightly be.
-type maxBody struct {
+// boundBody ends a body that is larger than any answer can rightly be, and lets a
+// wait for it end with the request's context, whatever the body is. Most bodies of
+// net/http do that by themselves. That of 101 (Switching Protocols) is the bare
+// connection, which has no end and knows no context: it is taken away.
+type boundBody struct {
 	next  http.RoundTripper
 	limit int64
 }
 
-func (b *maxBody) RoundTrip(req *http.Request) (*http.Response, error) {
+func (b *boundBody) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := b.next.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	resp.Body = http.MaxBytesReader(nil, resp.Body, b.limit)
-	return resp, nil
-}
-
-// endBody lets a wait for a body end with the request's context, whatever the body
-// is. Most bodies of net/http do that by themselves. That of 101 (Switching
-// Protocols) is the bare connection, which has no end and knows no context: it is
-// taken away.
-type endBody struct{ next http.RoundTripper }
-
-func (e *endBody) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := e.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +183,7 @@ func (e *endBody) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	body := resp.Body
 	stop := context.AfterFunc(req.Context(), func() { _ = body.Close() }) // the read that it ends has the error
-	resp.Body = &hookedBody{ReadCloser: body, closed: func(error) { stop() }}
+	resp.Body = http.MaxBytesReader(nil, &hookedBody{ReadCloser: body, closed: func(error) { stop() }}, b.limit)
 	return resp, nil
 }
 
@@ -224,7 +210,7 @@ func (o *noAutoRetry) RoundTrip(req *http.Request) (*http.Response, error) {
 	if pool, ok := o.next.(interface{ CloseIdleConnections() }); ok {
 		pool.CloseIdleConnections()
 	}
-	return nil, &deadConnectionError{err}
+	return nil, fmt.Errorf("%w: %w", errDeadConnection, err)
 }
 
 // emptyBody is a body that net/http cannot rewind, which makes a request one
@@ -235,15 +221,9 @@ type emptyBody struct{}
 func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
 func (emptyBody) Close() error             { return nil }
 
-// deadConnectionError marks a request whose pooled connection was dead: the
-// server, or something on the way, had closed it while it was idle.
-type deadConnectionError struct{ err error }
-
-func (e *deadConnectionError) Error() string {
-	return "a connection that was kept open: " + e.err.Error()
-}
-
-func (e *deadConnectionError) Unwrap() error { return e.err }
+// errDeadConnection marks a request whose pooled connection was dead: the server,
+// or something on the way, had closed it while it was idle.
+var errDeadConnection = errors.New("a connection that was kept open")
 
 // hookedBody lets a round tripper act when a body fails and when it is closed.
 type hookedBody struct {

@@ -418,7 +418,7 @@ func TestHugeAnswers(t *testing.T) { //nolint:paralleltest // measures what the 
 			api := certificateManagerAt(t, sim.URL(), observed(&w), func(c *Config) { c.Timeout = time.Minute })
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			err := api.api.get(t.Context(), OpRecentChanges, []string{"certificate", "recentChanges"}, url.Values{"minutes": {"60"}}, drain)
+			err := api.api.get(t.Context(), OpRecentChanges, "certificate/recentChanges", url.Values{"minutes": {"60"}}, drain)
 			runtime.ReadMemStats(&after)
 			switch tt.reason {
 			case "":
@@ -447,10 +447,10 @@ func TestMaxBodyIsExact(t *testing.T) {
 	t.Parallel()
 	for size, tooLong := range map[int]bool{0: false, 9: false, 10: false, 11: true, 1000: true} {
 		for _, buffer := range []int{1, 7, 10, 11, 4096} {
-			b := &maxBody{limit: 10, next: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			b := &boundBody{limit: 10, next: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				return answer(r, 200, strings.Repeat("x", size)), nil
 			})}
-			resp, err := b.RoundTrip(nil)
+			resp, err := b.RoundTrip(httptest.NewRequest(http.MethodGet, "/", http.NoBody))
 			if err != nil {
 				t.Fatal(err)
 			}

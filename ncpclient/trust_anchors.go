@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -32,7 +33,7 @@ const maxListed = 10_000
 
 // TrustAnchors asks for all trust anchors (GET /trust-anchors).
 func (c *ExternalAccess) TrustAnchors(ctx context.Context) ([]TrustAnchor, error) {
-	return getList(ctx, c.api, OpTrustAnchors, []string{"trust-anchors"}, func(row leaves) TrustAnchor {
+	return getList(ctx, c.api, OpTrustAnchors, "trust-anchors", func(row leaves) TrustAnchor {
 		name := row.first("/name", "/trustanchorname")
 		anchor := TrustAnchor{
 			Name:     cutText([]byte(name), name),
@@ -59,7 +60,7 @@ func (c *ExternalAccess) CRLs(ctx context.Context, trustAnchorID string) ([]CRL,
 	if !UsableID(trustAnchorID) {
 		return nil, fmt.Errorf("%q cannot be a trust anchor's id", cleanText(trustAnchorID, maxToken))
 	}
-	return getList(ctx, c.api, OpCRLs, []string{"trust-anchors", trustAnchorID, "crls"}, func(row leaves) CRL {
+	return getList(ctx, c.api, OpCRLs, "trust-anchors/"+url.PathEscape(trustAnchorID)+"/crls", func(row leaves) CRL {
 		crl := CRL{Enabled: parseFlag(row["/enabled"])}
 		for name, value := range row {
 			last := name[strings.LastIndexByte(name, '/')+1:]
@@ -89,7 +90,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // getList calls an operation that answers with a bare array.
-func getList[T any](ctx context.Context, a *api, op Operation, path []string, read func(leaves) T) (rows []T, err error) {
+func getList[T any](ctx context.Context, a *api, op Operation, path string, read func(leaves) T) (rows []T, err error) {
 	err = a.get(ctx, op, path, nil, func(resp *http.Response, body io.Reader) error {
 		rows = nil
 		left := newRowBudget(maxListed)
