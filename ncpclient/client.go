@@ -1,6 +1,7 @@
 package ncpclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -62,14 +63,10 @@ type Config struct {
 
 // api is what the clients of both APIs share.
 type api struct {
-	name        string
-	base        *url.URL
-	sender      *limit // the first of the chain
-	credentials Credentials
-	observer    Observer
-	maxRetries  int
-	userAgent   string
-	now         func() time.Time
+	name   string
+	base   *url.URL
+	cfg    Config // with its defaults
+	sender *limit // the first of the chain
 }
 
 func newAPI(name string, cfg Config) (*api, error) {
@@ -80,12 +77,9 @@ func newAPI(name string, cfg Config) (*api, error) {
 	if cfg.Credentials == nil {
 		return nil, errors.New("no credentials given")
 	}
-	if cfg.Timeout <= 0 {
-		cfg.Timeout = 5 * time.Second
-	}
-	if cfg.MaxConcurrency <= 0 {
-		cfg.MaxConcurrency = 10
-	}
+	cfg.Timeout = cmp.Or(max(0, cfg.Timeout), 5*time.Second)
+	cfg.MaxRetries = max(0, cfg.MaxRetries)
+	cfg.MaxConcurrency = cmp.Or(max(0, cfg.MaxConcurrency), 10)
 	if cfg.Transport == nil {
 		cfg.Transport = NewTransport(cfg.MaxConcurrency, nil)
 	}
@@ -95,17 +89,7 @@ func newAPI(name string, cfg Config) (*api, error) {
 	if cfg.Observer == nil {
 		cfg.Observer = noopObserver{}
 	}
-	a := &api{
-		name:        name,
-		base:        base,
-		credentials: cfg.Credentials,
-		observer:    cfg.Observer,
-		maxRetries:  max(0, cfg.MaxRetries),
-		userAgent:   cfg.UserAgent,
-		now:         cfg.Now,
-	}
-	a.sender = a.chain(cfg.Transport, cfg)
-	return a, nil
+	return &api{name: name, base: base, cfg: cfg, sender: chain(name, cfg)}, nil
 }
 
 // noopObserver is the Observer of a client that has none.
@@ -190,8 +174,8 @@ func (a *api) attempt(ctx context.Context, u *url.URL, decode decoder) *Error {
 	req.Header.Set("Accept", "application/json")
 	// Certificate Manager marks this as required even without a body.
 	req.Header.Set("Content-Type", "application/json")
-	if a.userAgent != "" {
-		req.Header.Set("User-Agent", a.userAgent)
+	if a.cfg.UserAgent != "" {
+		req.Header.Set("User-Agent", a.cfg.UserAgent)
 	}
 	resp, err := a.sender.RoundTrip(req)
 	if err != nil {
@@ -200,7 +184,7 @@ func (a *api) attempt(ctx context.Context, u *url.URL, decode decoder) *Error {
 	defer func() { _ = resp.Body.Close() }() // the body was read; an error here changes nothing
 
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		offset, _ := clockOffset(resp, a.now())
+		offset, _ := clockOffset(resp, a.cfg.Now())
 		return newStatusError(a.name, resp, offset)
 	}
 	body := &trackedReader{r: resp.Body}

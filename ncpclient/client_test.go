@@ -84,8 +84,8 @@ func TestConfigDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := a.sender
-	if cap(l.inFlight) != 10 || a.maxRetries != 0 || a.now == nil || a.observer == nil {
-		t.Errorf("%d in flight, %d retries", cap(l.inFlight), a.maxRetries)
+	if cap(l.inFlight) != 10 || a.cfg.MaxRetries != 0 || a.cfg.Now == nil || a.cfg.Observer == nil {
+		t.Errorf("%d in flight, %+v", cap(l.inFlight), a.cfg)
 	}
 	if next, ok := l.next.(*timeout); !ok || next.timeout.String() != "5s" {
 		t.Errorf("timeout %+v", l.next)

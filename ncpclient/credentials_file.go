@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -139,37 +138,20 @@ func (f *fileCredentials) changed(files []os.FileInfo) bool {
 // maxCredentialsFile is far more than any file of keys has.
 const maxCredentialsFile = 1 << 20
 
-// readSmallFile reads a file of which not even the opening may block, as that of a
-// named pipe does. Links are followed.
+// readSmallFile reads a file. What is none, such as a named pipe, is not even opened,
+// as that may block. Links are followed.
 func readSmallFile(path string) (string, os.FileInfo, error) {
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-		return "", nil, cmp.Or(err, notAFileOfKeys(path, info))
-	}
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the path is the user's own
-	if err != nil {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
 		return "", nil, err
-	}
-	defer func() { _ = file.Close() }() // only read
-	info, err := file.Stat()
-	if err != nil || !info.Mode().IsRegular() { // it may have changed since
-		return "", nil, cmp.Or(err, notAFileOfKeys(path, info))
-	}
-	b, err := io.ReadAll(io.LimitReader(file, maxCredentialsFile+1))
-	if err != nil {
-		return "", nil, err
-	}
-	if len(b) > maxCredentialsFile {
+	case !info.Mode().IsRegular():
+		return "", nil, fmt.Errorf("%s is a directory, a device, a socket or a named pipe, not a file of keys", path)
+	case info.Size() > maxCredentialsFile:
 		return "", nil, fmt.Errorf("%s is larger than any file of keys (%d bytes)", path, maxCredentialsFile)
 	}
-	return string(b), info, nil
-}
-
-func notAFileOfKeys(path string, info os.FileInfo) error {
-	what := "a device, a socket or a named pipe"
-	if info != nil && info.IsDir() {
-		what = "a directory"
-	}
-	return fmt.Errorf("%s is %s, not a file of keys", path, what)
+	b, err := os.ReadFile(path) //nolint:gosec // the path is the user's own
+	return string(b), info, err
 }
 
 // newKeyFileCredentials reads one value from each of two files, as Kubernetes
@@ -210,15 +192,8 @@ func profileKeys(content, profile string) (Keys, error) {
 	profiles := parseProfiles(content)
 	section, ok := profiles[profile]
 	if !ok {
-		names := make([]string, 0, len(profiles))
-		for name := range profiles {
-			names = append(names, cleanText(name, maxToken))
-		}
-		slices.Sort(names)
-		if len(names) == 0 {
-			return Keys{}, fmt.Errorf("there is no profile %q; the file has none", profile)
-		}
-		return Keys{}, fmt.Errorf("there is no profile %q; the file has: %s", profile, strings.Join(names, ", "))
+		names := strings.Join(slices.Sorted(maps.Keys(profiles)), ", ")
+		return Keys{}, fmt.Errorf("there is no profile %q; the file has: %s", profile, cleanText(cmp.Or(names, "none"), maxMessage))
 	}
 	if err := section.check(); err != nil {
 		return Keys{}, fmt.Errorf("profile %q (ncloud_access_key_id, ncloud_secret_access_key): %w", profile, err)

@@ -31,7 +31,7 @@ func TestKeysAreReadFromFilesOnly(t *testing.T) {
 			{ProfileFile: path},
 			{ProfileFile: path, APIProfile: "x"},
 		} {
-			if c, err := FindCredentials(s); err == nil || c != nil || !strings.Contains(err.Error(), path+" is a device, a socket or a named pipe") {
+			if c, err := FindCredentials(s); err == nil || c != nil || !strings.Contains(err.Error(), path+" is a directory, a device, a socket or a named pipe") {
 				t.Errorf("%+v: %v, %v", s, c, err)
 			}
 		}

@@ -24,7 +24,7 @@ func NewExternalAccess(cfg Config) (*ExternalAccess, error) {
 	}
 	pages := newPager(externalAccessNames())
 	return &ExternalAccess{api: a, pages: pages, subjects: listReader[Subject]{
-		pager: pages, now: a.now, key: func(s Subject) string { return s.ID },
+		pager: pages, now: a.cfg.Now, key: func(s Subject) string { return s.ID },
 	}}, nil
 }
 

@@ -27,14 +27,14 @@ type budget struct {
 }
 
 // withRetries calls attempt until it succeeds, fails for good, or has been
-// called 1+a.maxRetries times. The error is that of the last attempt.
+// called 1+MaxRetries times. The error is that of the last attempt.
 //
 // A connection that died in the pool says nothing of NCP, and happens to every
 // exporter that scrapes less often than NCP closes idle connections. So one
 // retry at once is free of maxRetries, but only for the first such connection:
 // noAutoRetry empties the pool, so the retry has a new one.
 func (a *api) withRetries(ctx context.Context, c *call, attempt func() *Error) error {
-	left := budget{retries: a.maxRetries, backoff: firstBackoff, redial: true, renewal: true, timeout: true}
+	left := budget{retries: a.cfg.MaxRetries, backoff: firstBackoff, redial: true, renewal: true, timeout: true}
 	var last *Error
 	for {
 		e := attempt()
@@ -49,7 +49,7 @@ func (a *api) withRetries(ctx context.Context, c *call, attempt func() *Error) e
 		if !ok || !fitsDeadline(ctx, wait) {
 			return e
 		}
-		a.observer.RequestRetried(a.name, c.operation)
+		a.cfg.Observer.RequestRetried(a.name, c.operation)
 		if !sleep(ctx, wait) {
 			return e
 		}
@@ -101,8 +101,8 @@ func sleep(ctx context.Context, wait time.Duration) bool {
 // keysChanged reads the keys anew after a 401 and says whether they are others
 // than those that were refused.
 func (a *api) keysChanged(ctx context.Context, refused Keys) bool {
-	a.credentials.Invalidate(refused)
-	keys, err := a.credentials.Keys(ctx)
+	a.cfg.Credentials.Invalidate(refused)
+	keys, err := a.cfg.Credentials.Keys(ctx)
 	return err == nil && keys != refused
 }
 

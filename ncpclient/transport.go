@@ -57,10 +57,10 @@ func NewTransport(maxConnsPerHost int, proxy func(*http.Request) (*url.URL, erro
 //
 // A round tripper that holds something until the body was read (a slot in
 // flight, a timer) lets go of it when the body is closed.
-func (a *api) chain(send http.RoundTripper, cfg Config) *limit {
-	var rt http.RoundTripper = &noAutoRetry{next: send}
+func chain(api string, cfg Config) *limit {
+	var rt http.RoundTripper = &noAutoRetry{next: cfg.Transport}
 	rt = &boundBody{next: rt, limit: maxBodyBytes}
-	rt = &observe{next: rt, api: a.name, observer: cfg.Observer, now: cfg.Now}
+	rt = &observe{next: rt, api: api, observer: cfg.Observer, now: cfg.Now}
 	rt = &signer{next: rt, credentials: cfg.Credentials, now: cfg.Now}
 	rt = &timeout{next: rt, timeout: cfg.Timeout}
 	return newLimit(rt, cfg)
