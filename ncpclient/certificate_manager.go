@@ -129,7 +129,7 @@ func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChan
 	left := newRowBudget(maxChanges)
 	var orderID, certificateID, status text
 	fields := []field{{"orderId", &orderID}, {"certificateId", &certificateID}, {"status", &status}}
-	members, err := decodeObject(body, "orders", func(d *jsontext.Decoder) error {
+	m, err := decodeObject(body, "orders", func(d *jsontext.Decoder) error {
 		if err := decodeRow(d, fields, left); err != nil {
 			return err
 		}
@@ -147,10 +147,10 @@ func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChan
 	if err != nil {
 		return nil, err
 	}
-	if err := checkEnvelope(resp, members, true); err != nil {
+	if err := checkEnvelope(resp, m, true); err != nil {
 		return nil, err
 	}
-	if total := count(members, "totalCount"); total > 0 && len(changes) == 0 {
+	if total := parseCount(m.text("totalCount")); total > 0 && len(changes) == 0 {
 		// An empty list here would say that all is well.
 		return nil, fmt.Errorf("totalCount is %d, but there are no orders", total)
 	}

@@ -134,12 +134,12 @@ func decodeDocument(r io.Reader, read func(*jsontext.Decoder) error) (err error)
 // decodeObject reads one JSON object with its list, which may be null or missing.
 // It returns the list, as [] or null, the members of these names, and those of an
 // error envelope.
-func decodeObject(r io.Reader, list string, element func(*jsontext.Decoder) error, names ...string) (members map[string]json.RawMessage, err error) {
+func decodeObject(r io.Reader, list string, element func(*jsontext.Decoder) error, names ...string) (m members, err error) {
 	err = decodeDocument(r, func(d *jsontext.Decoder) (err error) {
-		members, err = decodeMembers(d, list, element, names)
+		m, err = decodeMembers(d, list, element, names)
 		return err
 	})
-	return members, err
+	return m, err
 }
 
 // decodeList reads a bare array, which may be null, or, as the guides drift, an
@@ -150,18 +150,18 @@ func decodeList(resp *http.Response, r io.Reader, element func(*jsontext.Decoder
 			_, err := decodeArray(d, element)
 			return err
 		}
-		members, err := decodeMembers(d, "content", element, nil)
+		m, err := decodeMembers(d, "content", element, nil)
 		if err != nil {
 			return err
 		}
-		if _, ok := members["content"]; !ok {
-			return refusal(resp, members, errors.New("the answer is not a list"))
+		if _, ok := m["content"]; !ok {
+			return refusal(resp, m, errors.New("the answer is not a list"))
 		}
-		return checkEnvelope(resp, members, false)
+		return checkEnvelope(resp, m, false)
 	})
 }
 
-func decodeMembers(d *jsontext.Decoder, list string, element func(*jsontext.Decoder) error, names []string) (map[string]json.RawMessage, error) {
+func decodeMembers(d *jsontext.Decoder, list string, element func(*jsontext.Decoder) error, names []string) (members, error) {
 	token, err := d.ReadToken()
 	switch {
 	case err != nil:
@@ -169,7 +169,7 @@ func decodeMembers(d *jsontext.Decoder, list string, element func(*jsontext.Deco
 	case token.Kind() != '{':
 		return nil, fmt.Errorf("a JSON object was expected, not %s", describe(token.Kind()))
 	}
-	members := make(map[string]json.RawMessage)
+	m := make(members)
 	for d.PeekKind() != '}' {
 		token, err := d.ReadToken()
 		if err != nil {
@@ -178,11 +178,11 @@ func decodeMembers(d *jsontext.Decoder, list string, element func(*jsontext.Deco
 		name := token.String()
 		switch {
 		case name == list:
-			if members[name], err = decodeArray(d, element); err != nil {
+			if m[name], err = decodeArray(d, element); err != nil {
 				err = fmt.Errorf("%s: %w", name, err)
 			}
 		case slices.Contains(names, name) || isEnvelopeMember(name, d.PeekKind()):
-			members[name], err = decodeMember(d)
+			m[name], err = decodeMember(d)
 		default:
 			err = d.SkipValue()
 		}
@@ -191,7 +191,7 @@ func decodeMembers(d *jsontext.Decoder, list string, element func(*jsontext.Deco
 		}
 	}
 	_, err = d.ReadToken()
-	return members, syntaxError(err)
+	return m, syntaxError(err)
 }
 
 // decodeMember is a value as it came; of a long string it is the beginning.

@@ -22,23 +22,48 @@ type envelope struct {
 	code, message, requestID string
 }
 
+// or takes from another what it lacks.
+func (e envelope) or(other envelope) envelope {
+	return envelope{cmp.Or(e.code, other.code), cmp.Or(e.message, other.message), cmp.Or(e.requestID, other.requestID)}
+}
+
+const utf8BOM = "\xef\xbb\xbf"
+
 // parseEnvelope reads the error body in each of the forms that NCP is known to
 // send, and gives what it found: never an error, as the status says enough.
 func parseEnvelope(body []byte) envelope {
 	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte(utf8BOM)))
-	switch {
-	case len(body) == 0:
-		return envelope{}
-	case body[0] == '{':
-		return parseJSONEnvelope(body)
-	case body[0] == '<':
+	if bytes.HasPrefix(body, []byte("<")) {
 		return parseXMLEnvelope(body)
-	default:
+	}
+	var m members
+	if json.Unmarshal(body, &m) != nil {
 		return envelope{}
 	}
+	return m.envelope()
 }
 
-const utf8BOM = "\xef\xbb\xbf"
+// members are those of a JSON object.
+type members map[string]json.RawMessage
+
+// text is the first of these that is a string or a number.
+func (m members) text(names ...string) string {
+	for _, name := range names {
+		if s := textOf(m[name]); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// textOf is a JSON string or number without outer blanks; anything else is no text.
+func textOf(raw json.RawMessage) string {
+	var t text
+	if len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || json.Unmarshal(raw, &t) != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(t))
+}
 
 // isEnvelopeMember says whether a member of an object may tell of an error.
 func isEnvelopeMember(name string, kind jsontext.Kind) bool {
@@ -52,56 +77,29 @@ func isEnvelopeMember(name string, kind jsontext.Kind) bool {
 	}
 }
 
-func parseJSONEnvelope(body []byte) envelope {
-	var outer map[string]json.RawMessage
-	if json.Unmarshal(body, &outer) != nil {
-		return envelope{}
-	}
-	env := envelopeOf(outer)
-	for _, key := range []string{"error", "responseError"} {
-		var inner map[string]json.RawMessage
-		if json.Unmarshal(outer[key], &inner) != nil {
-			continue
+// envelope is what an object and the errors in it tell.
+func (m members) envelope() envelope {
+	env := m.flatEnvelope()
+	for _, name := range []string{"error", "responseError"} {
+		var inner members
+		if json.Unmarshal(m[name], &inner) == nil {
+			env = inner.flatEnvelope().or(env)
 		}
-		nested := envelopeOf(inner)
-		env.code = cmp.Or(nested.code, env.code)
-		env.message = cmp.Or(nested.message, env.message)
-		env.requestID = cmp.Or(nested.requestID, env.requestID)
 	}
-	if env.message == "" {
-		// {"status":401,"error":"UNAUTHORIZED",...}: the word is better than nothing.
-		env.message = textOf(outer["error"])
-	}
-	return env
+	// {"status":401,"error":"UNAUTHORIZED",...}: the word is better than nothing.
+	return env.or(envelope{message: m.text("error")})
 }
 
-func envelopeOf(fields map[string]json.RawMessage) envelope {
-	var env envelope
-	for _, key := range []string{"errorCode", "returnCode", "code"} {
-		env.code = cmp.Or(env.code, textOf(fields[key]))
+func (m members) flatEnvelope() envelope {
+	env := envelope{
+		code:      m.text("errorCode", "returnCode", "code"),
+		message:   m.text("message", "returnMessage", "errorMessage"),
+		requestID: m.text("requestId", "traceId"),
 	}
-	for _, key := range []string{"message", "returnMessage", "errorMessage"} {
-		env.message = cmp.Or(env.message, textOf(fields[key]))
-	}
-	if details := textOf(fields["details"]); details != "" && details != env.message {
+	if details := m.text("details"); details != "" && details != env.message {
 		env.message = strings.TrimPrefix(env.message+": "+details, ": ")
 	}
-	for _, key := range []string{"requestId", "traceId"} {
-		env.requestID = cmp.Or(env.requestID, textOf(fields[key]))
-	}
 	return env
-}
-
-// textOf is a JSON string or number as text; anything else is no text.
-func textOf(raw json.RawMessage) string {
-	if len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || raw[0] == 'n' {
-		return ""
-	}
-	var t text
-	if json.Unmarshal(raw, &t) != nil {
-		return ""
-	}
-	return string(t)
 }
 
 // parseXMLEnvelope takes the elements by name wherever they stand; of an HTML
@@ -165,55 +163,52 @@ func (e *Error) fill(resp *http.Response, env envelope) {
 
 // checkEnvelope finds the errors that come with HTTP 200, also beside an empty
 // list: a member that says so, or no returnCode where one is required.
-func checkEnvelope(resp *http.Response, members map[string]json.RawMessage, returnCodeRequired bool) error {
-	if saysError(members) || returnCodeRequired && trimmedText(members["returnCode"]) != "0" {
-		return refusal(resp, members, errors.New("the answer has no returnCode"))
+func checkEnvelope(resp *http.Response, m members, returnCodeRequired bool) error {
+	if m.sayError() || returnCodeRequired && m.text("returnCode") != "0" {
+		return refusal(resp, m, errors.New("the answer has no returnCode"))
 	}
 	return nil
 }
 
 // refusal makes the error of an object that came with HTTP 200 but is not the
 // answer: what its envelope says or, if it has none, that it is malformed.
-func refusal(resp *http.Response, members map[string]json.RawMessage, malformed error) error {
+func refusal(resp *http.Response, m members, malformed error) error {
 	e := &Error{Status: resp.StatusCode, Reason: ErrMalformedAnswer, err: malformed}
 	var env envelope
-	if saysError(members) {
+	if m.sayError() {
 		e.Reason, e.err = ErrRefused, nil
-		if trimmedText(members["returnCode"]) == "0" {
-			delete(members, "returnCode") // it is another member that tells of the error
-			delete(members, "returnMessage")
+		if m.text("returnCode") == "0" {
+			delete(m, "returnCode") // it is another member that tells of the error
+			delete(m, "returnMessage")
 		}
-		if body, err := json.Marshal(members); err == nil {
-			env = parseJSONEnvelope(body)
-		}
+		env = m.envelope()
 	}
 	e.fill(resp, env)
 	return e
 }
 
-// saysError says whether a member of an answer tells of an error. Members that
+// sayError says whether a member of an answer tells of an error. Members that
 // have these names and tell of a success do not: "status":"OK", "error":null,
 // "code":"200" (which is HTTP's OK).
-func saysError(members map[string]json.RawMessage) bool {
-	code, message := trimmedText(members["code"]), trimmedText(members["message"])
-	returnCode := trimmedText(members["returnCode"])
-	status, err := strconv.Atoi(trimmedText(members["status"]))
+func (m members) sayError() bool {
+	code, returnCode := m.text("code"), m.text("returnCode")
+	status, err := strconv.Atoi(m.text("status"))
 	return returnCode != "" && returnCode != "0" ||
-		isErrorValue(members["error"]) || isErrorValue(members["responseError"]) ||
-		!isSuccess(trimmedText(members["errorCode"])) ||
-		message != "" && !isSuccess(code) && code != "200" ||
+		isErrorValue(m["error"]) || isErrorValue(m["responseError"]) ||
+		!isSuccess(m.text("errorCode")) ||
+		m.text("message") != "" && !isSuccess(code) && code != "200" ||
 		err == nil && status >= http.StatusBadRequest
 }
 
 // isErrorValue says whether a member that is named after an error holds one: a
 // text, or an object whose code does not say success.
 func isErrorValue(raw json.RawMessage) bool {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(raw, &fields) != nil {
-		return !isSuccess(trimmedText(raw))
+	var m members
+	if json.Unmarshal(raw, &m) != nil {
+		return !isSuccess(textOf(raw))
 	}
-	env := envelopeOf(fields)
-	return env.code != "" && !isSuccess(env.code) || env.code == "" && len(fields) > 0
+	code := m.flatEnvelope().code
+	return code != "" && !isSuccess(code) || code == "" && len(m) > 0
 }
 
 // isSuccess says whether a code or a text says that nothing is wrong: none, a
@@ -226,6 +221,3 @@ func isSuccess(s string) bool {
 	}
 	return strings.Trim(s, "0") == ""
 }
-
-// trimmedText is textOf without outer blanks.
-func trimmedText(raw json.RawMessage) string { return strings.TrimSpace(textOf(raw)) }

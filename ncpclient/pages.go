@@ -2,7 +2,6 @@ package ncpclient
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -150,34 +149,24 @@ func decodePage[T any](names pageNames, resp *http.Response, body io.Reader, num
 	// times as many with their text still fit into 32 bits.
 	left := newRowBudget(max(minPageRows, 10*min(size, 1_000_000)))
 	page.Date, _ = http.ParseTime(resp.Header.Get("Date"))
-	members, err := decodeObject(body, names.rows, func(d *jsontext.Decoder) error {
+	m, err := decodeObject(body, names.rows, func(d *jsontext.Decoder) error {
 		return row(d, left, &page)
 	}, slices.Concat(names.totals, []string{names.pageNo, names.pageSize})...)
 	if err != nil {
 		return Page[T]{}, err
 	}
-	if err := checkEnvelope(resp, members, false); err != nil {
+	if err := checkEnvelope(resp, m, false); err != nil {
 		return Page[T]{}, err
 	}
-	total, pageNo, pageSize := count(members, names.totals...), count(members, names.pageNo), count(members, names.pageSize)
-	content, hasContent := members[names.rows]
+	total, pageNo, pageSize := parseCount(m.text(names.totals...)), parseCount(m.text(names.pageNo)), parseCount(m.text(names.pageSize))
+	content, hasContent := m[names.rows]
 	switch {
 	case (!hasContent || string(content) == "null") && total != 0:
 		// An error envelope, or anything else: never an empty list.
-		return Page[T]{}, refusal(resp, members, errors.New("the answer is not a page"))
+		return Page[T]{}, refusal(resp, m, errors.New("the answer is not a page"))
 	case pageNo != unknownCount && pageNo != number:
 		return Page[T]{}, &otherPageError{number, pageNo}
 	}
 	page.Total, page.Size = total, max(0, pageSize)
 	return page, nil
-}
-
-// count reads the first of these members that is there; unknownCount if none is.
-func count(members map[string]json.RawMessage, names ...string) int {
-	for _, name := range names {
-		if raw, ok := members[name]; ok {
-			return parseCount(textOf(raw))
-		}
-	}
-	return unknownCount
 }
