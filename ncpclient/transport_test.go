@@ -450,7 +450,7 @@ func TestMaxBodyIsExact(t *testing.T) {
 			b := &boundBody{limit: 10, next: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				return answer(r, 200, strings.Repeat("x", size)), nil
 			})}
-			resp, err := b.RoundTrip(httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+			resp, err := b.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody))
 			if err != nil {
 				t.Fatal(err)
 			}
