@@ -30,6 +30,7 @@ import (
 // describe. `make docs` writes them.
 func TestDocs(t *testing.T) {
 	families := documentedFamilies(t)
+	several, ofSeveral := familiesOfSeveral(t, families)
 	for _, table := range []struct{ file, name, text string }{
 		{"README.md", "check", demoCheck(t)},
 		{"README.md", "keys", keyTable()},
@@ -40,8 +41,10 @@ func TestDocs(t *testing.T) {
 		{"docs/scaling.md", "shards", shardTable(t)},
 		{"docs/configuration.md", "findings", findingTable()},
 		{"docs/configuration.md", "flags", flagTable()},
-		{"docs/metrics.md", "metrics", metricSections(families)},
-		{"docs/metrics.md", "several", metricSections(familiesOfSeveral(t, families))},
+		{"docs/metrics.md", "labels", labelTable(t, slices.Concat(families, several))},
+		{"docs/metrics.md", "metrics", metricSections(t, families, goldenExposition(t), needsOf(t, families))},
+		{"docs/metrics.md", "several", metricSections(t, several, ofSeveral, nil)},
+		{"docs/metrics.md", "operations", operationTable()},
 	} {
 		t.Run(table.file+" "+table.name, func(t *testing.T) {
 			old, err := os.ReadFile(table.file)
@@ -113,13 +116,14 @@ func demoCheck(t *testing.T) string {
 // keyTable is what the key needs for each collector.
 func keyTable() string {
 	var b strings.Builder
-	b.WriteString("| collector | watches | its key needs |\n|---|---|---|\n")
+	b.WriteString("| collector | watches | its key needs | policy |\n|---|---|---|---|\n")
 	for _, w := range account.Table() {
-		var needs []string
+		var needs, policies []string
 		for _, call := range w.Calls {
 			needs = append(needs, call.Needs)
+			policies = append(policies, policy(call))
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", w.Name, w.What, strings.Join(needs, "; "))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", w.Name, w.What, strings.Join(needs, "; "), strings.Join(slices.Compact(policies), "; "))
 	}
 	return b.String()
 }
@@ -127,10 +131,10 @@ func keyTable() string {
 // permissionTable is what the key needs for each call.
 func permissionTable() string {
 	var b strings.Builder
-	b.WriteString("| call | for | its key needs | left out by |\n|---|---|---|---|\n")
+	b.WriteString("| call | for | its key needs | policy | left out by |\n|---|---|---|---|---|\n")
 	for _, w := range account.Table() {
 		for _, call := range w.Calls {
-			fmt.Fprintf(&b, "| `%s` (`GET %s`) | %s | %s | `%s` |\n", call.Operation, call.Path, w.What, call.Needs, w.OffFlag())
+			fmt.Fprintf(&b, "| `%s` (`GET %s`) | %s | %s | %s | `%s` |\n", call.Operation, call.Path, w.What, call.Needs, policy(call), w.OffFlag())
 		}
 	}
 	return b.String()
@@ -286,11 +290,18 @@ func documentedFamilies(t *testing.T) []*dto.MetricFamily {
 
 // familiesOfSeveral are the metrics that an exporter of several accounts has beside
 // others.
-func familiesOfSeveral(t *testing.T, others []*dto.MetricFamily) []*dto.MetricFamily {
+func familiesOfSeveral(t *testing.T, others []*dto.MetricFamily) ([]*dto.MetricFamily, exposition) {
 	t.Helper()
 	p := launch(t, nil, "--demo", "--demo.accounts=2")
-	families := slices.Concat(ownFamilies(t, p.get("/metrics")), ownFamilies(t, p.get("/probe?account=demo-1")))
-	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return hasFamily(others, f.GetName()) })
+	process, probe := p.get("/metrics"), p.get("/probe?account=demo-1")
+	families := slices.Concat(ownFamilies(t, process), ownFamilies(t, probe))
+	shown := readExposition(process.body + probe.body)
+	for name, lines := range shown {
+		for i, line := range lines { // no two runs have a time in common
+			shown[name][i] = variesTime.ReplaceAllString(line, "$1 VARIES")
+		}
+	}
+	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return hasFamily(others, f.GetName()) }), shown
 }
 
 func hasFamily(families []*dto.MetricFamily, name string) bool {
@@ -379,17 +390,5 @@ func metricTable(families []*dto.MetricFamily) string {
 	for _, f := range families {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), code(labelsOf(f)))
 	}
-	return b.String()
-}
-
-func metricSections(families []*dto.MetricFamily) string {
-	var b strings.Builder
-	for _, f := range families {
-		fmt.Fprintf(&b, "\n### %s\n\n%s\n\n- type: %s\n", f.GetName(), f.GetHelp(), strings.ToLower(f.GetType().String()))
-		if labels := labelsOf(f); len(labels) > 0 {
-			fmt.Fprintf(&b, "- labels: %s\n", code(labels))
-		}
-	}
-	b.WriteString("\n")
 	return b.String()
 }

@@ -43,6 +43,7 @@ type Call struct {
 	Operation ncpclient.Operation
 	Path      string // of the request, below the base URL
 	Needs     string // what the key must be, or be allowed to
+	Policy    string // NCP's own policy of Sub Account that allows it; "" if none does
 	Finding   string // the name in the report of --check
 	Probe     string // what --check asks for
 }
@@ -79,10 +80,12 @@ func Table() []Watch {
 			Calls: []Call{{
 				Operation: ncpclient.OpSubjects, Path: "/subjects",
 				Needs:   "the permission to view the list of subjects of External Access",
+				Policy:  "NCP_EXTERNAL_ACCESS_VIEWER",
 				Finding: "external_access_subjects", Probe: "the first page; not asked if the subjects are named by flag",
 			}, {
 				Operation: ncpclient.OpCredentials, Path: "/subjects/{subjectId}/credentials",
 				Needs:   "the permission to view the credentials of a subject of External Access",
+				Policy:  "NCP_EXTERNAL_ACCESS_VIEWER",
 				Finding: "external_access_credentials", Probe: "one row of one subject, or of each subject that is named by flag",
 			}},
 			collector: func(a *Account, c clients) collector.Collector {
@@ -108,6 +111,7 @@ func Table() []Watch {
 			Calls: []Call{{
 				Operation: ncpclient.OpCertificates, Path: "/certificate/certificates",
 				Needs:   "a key of the main account, or the permission to view the list of certificates of Certificate Manager (version 1 of the API is used then)",
+				Policy:  "NCP_CERTIFICATE_MANAGER_VIEWER",
 				Finding: "certificate_inventory", Probe: "the first page",
 			}},
 			collector: func(_ *Account, c clients) collector.Collector {
@@ -122,10 +126,12 @@ func Table() []Watch {
 			Calls: []Call{{
 				Operation: ncpclient.OpTrustAnchors, Path: "/trust-anchors",
 				Needs:   "the permission to view the list of trust anchors of External Access",
+				Policy:  "NCP_EXTERNAL_ACCESS_VIEWER",
 				Finding: "external_access_trust_anchors", Probe: "the list",
 			}, {
 				Operation: ncpclient.OpCRLs, Path: "/trust-anchors/{trustAnchorId}/crls",
 				Needs:   "the permission to view the CRLs of a trust anchor of External Access",
+				Policy:  "NCP_EXTERNAL_ACCESS_VIEWER",
 				Finding: "external_access_crls", Probe: "those of one trust anchor",
 			}},
 			collector: func(a *Account, c clients) collector.Collector {

@@ -82,7 +82,12 @@ func (d *diagnosis) inForce(e *ncpclient.Error) string {
 	case ncpclient.ErrMainAccountKey:
 		return another
 	case ncpclient.ErrPermission:
-		return fmt.Sprintf("%s needs %s; %s", d.answer.Call.Operation, d.answer.Call.Needs, another)
+		call := d.answer.Call
+		needs := call.Needs
+		if call.Policy != "" {
+			needs += ", as in NCP's policy " + call.Policy
+		}
+		return fmt.Sprintf("%s needs %s; %s", call.Operation, needs, another)
 	case ncpclient.ErrRateLimited:
 		return fmt.Sprintf("%s is %g", d.setting("--ncp.rate-limit", "rate_limit"), d.Account.Limits.RateLimit)
 	case ncpclient.ErrTimeout, ncpclient.ErrLimited:
