@@ -14,7 +14,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"ncp_exporter/internal/account"
-	"ncp_exporter/ncpclient/ncptest"
 )
 
 // labelMeanings says what the value of a label is.
@@ -28,11 +27,13 @@ func labelMeanings() map[string]string {
 		"collector":       "a collector, with the name that `collect[]` takes",
 		"common_name":     "the domain that the certificate is for, as NCP tells it; may be empty",
 		"enabled":         "whether the subject is enabled in NCP",
+		"issuer":          "the distinguished name of the CA that issued a certificate",
 		"name":            "the name that somebody gave it in the NCP console; may be empty, and may change",
 		"operation":       "what was asked: see [Permissions](#permissions)",
 		"order_id":        "NCP's number of the order that the certificate belongs to",
 		"reason":          "`no_time`: without a readable time. `future_time`: ahead of NCP's clock",
 		"result":          "what NCP says of the login. `unknown` appears if NCP does not say it",
+		"serial_number":   "of a certificate, as NCP tells it: decimal, hexadecimal, or with `*` for some digits",
 		"shard":           "the number of this shard, from 0",
 		"status":          "the status, in small letters. `unknown` is one that NCP's guide does not have",
 		"subject_id":      "NCP's id of a subject of External Access. It stays when the subject is renamed",
@@ -164,11 +165,8 @@ func sample(lines []string) string {
 // out.
 func needsOf(t *testing.T, families []*dto.MetricFamily) map[string][]string {
 	t.Helper()
-	type variation struct{ arg, needs string }
-	variations := []variation{
-		{"--ncp.rate-limit=0", "`--ncp.rate-limit` above 0, as by default"},
-		{"--collector.external-access.subject=subject-1", "no `--collector.external-access.subject`"},
-	}
+	type variation struct{ args, needs string }
+	var variations []variation
 	app := newApp(io.Discard, func(int) {})
 	flags(app, env{}.lookup)
 	for _, f := range app.Model().Flags {
@@ -176,13 +174,18 @@ func needsOf(t *testing.T, families []*dto.MetricFamily) map[string][]string {
 			variations = append(variations, variation{"--no-" + f.Name, "`--" + f.Name + "`"})
 		}
 	}
+	variations = append(variations,
+		variation{"--ncp.rate-limit=0", "`--ncp.rate-limit` above 0 (the default)"},
+		variation{"--collector.external-access.failure-info=0s", "`--collector.external-access.failure-info` above 0 (the default)"},
+		variation{"--collector.external-access.subject=subject-1 --collector.external-access.subject=subject-2", "no `--collector.external-access.subject`"},
+	)
 	scraped := func(args ...string) []*dto.MetricFamily {
-		return ownFamilies(t, watch(t, simulate(t, ncptest.Config{}), args...).get("/metrics"))
+		return ownFamilies(t, scrapeRich(t, args...))
 	}
 	needs, byDefault := make(map[string][]string), scraped()
 	for _, v := range variations {
-		args := slices.DeleteFunc(allOn(), func(arg string) bool { return "--no-"+arg[2:] == v.arg })
-		without := scraped(append(args, v.arg)...)
+		args := slices.DeleteFunc(allOn(), func(arg string) bool { return "--no-"+arg[2:] == v.args })
+		without := scraped(append(args, strings.Fields(v.args)...)...)
 		for _, f := range families {
 			if name := f.GetName(); !hasFamily(without, name) {
 				needs[name] = append(needs[name], v.needs)
@@ -214,10 +217,11 @@ func metricSections(t *testing.T, families []*dto.MetricFamily, shown exposition
 			}
 		}
 		if of := needs[name]; len(of) > 0 {
-			fmt.Fprintf(&b, "- needs: %s\n", strings.Join(of, ", "))
+			fmt.Fprintf(&b, "- needs: %s\n", strings.Join(of, "; "))
 		}
 		if len(shown[name]) == 0 {
-			t.Errorf("there is no sample of %s: run `make golden`", name)
+			t.Errorf("there is no sample of %s in e2e/testdata/metrics.golden: run `make golden`", name)
+			continue
 		}
 		fmt.Fprintf(&b, "\n```text\n%s\n```\n", sample(shown[name]))
 	}
