@@ -19,23 +19,13 @@ const (
 	// header asks for more, perhaps for days by mistake, one request a minute finds
 	// out whether it still does.
 	maxPause = time.Minute
-	// recovery is the time in which the rate climbs by as much as is configured:
-	// the way back from one 429 takes half of it.
-	recovery = 90 * time.Second
-	// minRate is the lowest rate that 429s lead to (or a hundredth of the
-	// configured one, if that is more): a scrape must still be able to find out
-	// that NCP has recovered.
-	minRate = 0.5
 )
 
 // limit keeps the requests of an API within its concurrency and its rate, and
 // within what NCP asks for when it answers 429 (throttled).
 //
-// A 429 halves the rate in force, once for all requests that were sent before
-// it came, and empties the bucket; from then on the rate climbs in a straight
-// line, never above the configured one. It climbs with time, not with answers:
-// an exporter that sends ten requests a minute would otherwise take hours to
-// get over one burst.
+// A 429 lowers the rate, once for all requests that were sent before it came, and
+// empties the bucket; pace says how it climbs again.
 //
 // A request waits first for room among those in flight and then for its token, so
 // that tokens cannot pile up behind slow answers and then go out in one burst.
@@ -44,16 +34,14 @@ const (
 type limit struct {
 	next       http.RoundTripper
 	now        func() time.Time
-	configured float64       // requests a second; +Inf: no limit
 	inFlight   chan struct{} // holds an element for each request in flight
 	tokenQueue chan struct{} // holds an element while a request waits for the next token
 
 	mu      sync.Mutex
+	pace    pace
 	bucket  *rate.Limiter
-	waiting int // for a token
-	cuts    int // how often the rate was cut
-	low     float64
-	lowAt   time.Time // when the rate was low, and began to climb
+	waiting int       // for a token
+	cuts    int       // how often the rate was cut
 	until   time.Time // no request is sent before
 	asked   time.Duration
 	paused  chan struct{} // closed when until moves
@@ -63,17 +51,15 @@ func newLimit(next http.RoundTripper, cfg Config) *limit {
 	l := &limit{
 		next:       next,
 		now:        cfg.Now,
-		configured: math.Inf(1),
+		pace:       newPace(cfg.RateLimit),
 		inFlight:   make(chan struct{}, cfg.MaxConcurrency),
 		tokenQueue: make(chan struct{}, 1),
 		bucket:     rate.NewLimiter(rate.Inf, cfg.MaxConcurrency),
 		paused:     make(chan struct{}),
 	}
 	if cfg.RateLimit > 0 {
-		l.configured = cfg.RateLimit
 		l.bucket = rate.NewLimiter(rate.Limit(cfg.RateLimit), cfg.MaxConcurrency)
 	}
-	l.low = l.configured
 	return l
 }
 
@@ -165,7 +151,7 @@ func (l *limit) queue(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ahead := float64(l.waiting) - l.bucket.TokensAt(l.now())
-	if wait := seconds((ahead + 1) / l.configured); wait > 0 && !fitsDeadline(ctx, wait) {
+	if wait := seconds((ahead + 1) / l.pace.configured); wait > 0 && !fitsDeadline(ctx, wait) {
 		return fmt.Errorf("waiting for %s: %w", theRate, context.DeadlineExceeded)
 	}
 	l.waiting++
@@ -181,11 +167,12 @@ func (l *limit) try(ctx context.Context) (wait time.Duration, cuts int, moved <-
 		return wait, 0, l.paused, err
 	}
 	now := l.now()
-	perSecond := l.rateAt(now)
+	perSecond := l.pace.at(now)
 	if !math.IsInf(perSecond, 1) {
 		l.bucket.SetLimitAt(now, rate.Limit(perSecond))
 	}
 	if l.bucket.AllowN(now, 1) {
+		l.pace.note(now)
 		return 0, l.cuts, nil, nil
 	}
 	wait = max(1, seconds((1-l.bucket.TokensAt(now))/perSecond))
@@ -224,29 +211,21 @@ func (l *limit) throttled(retryAfter time.Duration, cuts int) {
 		close(l.paused)
 		l.paused = make(chan struct{})
 	}
-	if math.IsInf(l.configured, 1) {
+	if math.IsInf(l.pace.configured, 1) {
 		return
 	}
-	// Neither the rate nor the bucket grows during a pause.
-	l.low, l.lowAt = l.rateAt(now), now
+	begin := now // neither the rate nor the bucket grows during a pause
 	if l.until.After(now) {
-		l.lowAt = l.until
+		begin = l.until
 	}
-	if floor := min(l.configured, max(minRate, l.configured/100)); cuts == l.cuts && l.low > floor {
-		l.low = max(floor, l.low/2)
+	if cuts == l.cuts && l.pace.at(now) > l.pace.floor() {
+		l.pace.fall(now, begin)
 		l.cuts++
-		l.bucket.AllowN(l.lowAt, int(l.bucket.TokensAt(l.lowAt)))
+		l.emptyBucket()
+		return
 	}
-	l.bucket.SetLimitAt(l.lowAt, rate.Limit(l.low))
-}
-
-// rateAt is the rate in force. l.mu is held.
-func (l *limit) rateAt(now time.Time) float64 {
-	if math.IsInf(l.configured, 1) {
-		return l.configured // and not infinity times nothing
-	}
-	climbed := l.configured * max(0, now.Sub(l.lowAt)).Seconds() / recovery.Seconds()
-	return min(l.configured, l.low+climbed)
+	l.pace.rest(now, begin)
+	l.bucket.SetLimitAt(begin, rate.Limit(l.pace.low))
 }
 
 // takeOver goes on where the limit of an earlier client of the same API is: with its
@@ -254,22 +233,23 @@ func (l *limit) rateAt(now time.Time) float64 {
 func (l *limit) takeOver(from *limit) {
 	from.mu.Lock()
 	now := from.now()
-	low, lowAt, until, asked := from.rateAt(now), from.lowAt, from.until, from.asked
-	lowered := low < from.configured
+	earlier, until, asked := from.pace, from.until, from.asked
 	from.mu.Unlock()
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.until, l.asked = until, asked
-	if !lowered || low >= l.configured || math.IsInf(l.configured, 1) {
-		return
+	if l.pace.takeOver(earlier, now) {
+		l.emptyBucket()
 	}
-	l.low, l.lowAt = low, now
-	if lowAt.After(now) { // a pause
-		l.lowAt = lowAt
-	}
-	l.bucket.AllowN(l.lowAt, int(l.bucket.TokensAt(l.lowAt)))
-	l.bucket.SetLimitAt(l.lowAt, rate.Limit(l.low))
+}
+
+// emptyBucket takes what has gathered, and fills at the lowered rate from then on.
+// l.mu is held.
+func (l *limit) emptyBucket() {
+	at := l.pace.lowAt
+	l.bucket.AllowN(at, int(l.bucket.TokensAt(at)))
+	l.bucket.SetLimitAt(at, rate.Limit(l.pace.low))
 }
 
 // inForce is the rate in force now, in requests a second; +Inf if there is no
@@ -277,7 +257,7 @@ func (l *limit) takeOver(from *limit) {
 func (l *limit) inForce() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.rateAt(l.now())
+	return l.pace.at(l.now())
 }
 
 // fitsDeadline says whether something is left of ctx's time after the wait.
