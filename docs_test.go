@@ -293,7 +293,12 @@ func scrapeRich(t *testing.T, args ...string) answer {
 	ncp := simulate(t, ncptest.Config{})
 	ncp.PutSubject(ncptest.Subject{SubjectID: "subject-2", X509Subject: "CN=two", Enabled: true})
 	ncp.AddCredentials("subject-2", ncptest.NewCredential(time.Now().Add(-time.Minute), "3", true))
-	return watch(t, ncp, args...).get("/metrics")
+	ncp.PutSubject(ncptest.Subject{SubjectID: "subject-3", X509Subject: "CN=three", Enabled: true})
+	for i := range 400 { // of which the last quarter does not come in time
+		ncp.AddCredentials("subject-3", ncptest.NewCredential(time.Now().Add(-time.Duration(i)*time.Minute), "4", false))
+	}
+	ncp.SetFault(ncptest.ForPage(ncptest.Credentials, 3, ncptest.Hang()))
+	return watch(t, ncp, args...).get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "1.5")
 }
 
 // familiesOfSeveral are the metrics that an exporter of several accounts has beside

@@ -181,3 +181,26 @@ func TestLandingPageIsBounded(t *testing.T) {
 		t.Error("the page does not say that there are more, or leaves out the one that fails")
 	}
 }
+
+// TestFirstReadIsTold has a history that no scrape reads whole: the page and the log
+// say how far its first read is, until it has ended.
+func TestFirstReadIsTold(t *testing.T) {
+	ncp := simulate(t, ncptest.Config{})
+	const rows = 25_000 // 5 s at the default rate
+	at := time.Now()
+	for i := range rows {
+		ncp.AddCredentials("subject-1", ncptest.NewCredential(at.Add(-time.Duration(i)*time.Minute), "7", false))
+	}
+	p := watch(t, ncp)
+	p.scrape("X-Prometheus-Scrape-Timeout-Seconds", "1.5")
+	told := regexp.MustCompile(`Read for the first time: the history of 1 subject: subject-1 \(\d+ %, about \d+s left\)`)
+	if page := p.get("/").body; !told.MatchString(page) {
+		t.Errorf("the page does not tell how far the read is:\n%s", page)
+	}
+	p.logs.wait(t, regexp.MustCompile(`msg="A history is read for the first time[^\n]* subject_id=subject-1 progress="\d+ %, about \d+s left"`))
+	p.logs.wait(t, regexp.MustCompile(`msg="A history was read for the first time" subject_id=subject-1 rows=25002 took=`))
+	p.scrape().want(t, `ncp_external_access_credential_authentications_total{result="success",subject_id="subject-1"}`, "25001")
+	if page := p.get("/").body; strings.Contains(page, "first time") {
+		t.Errorf("the page tells of a read that has ended:\n%s", page)
+	}
+}

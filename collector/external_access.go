@@ -44,7 +44,7 @@ type externalAccessDescs struct {
 	// of each subject
 	authentications, lastAuthentication, entries *prometheus.Desc
 	info, lastSeen, refreshed, refreshedAt       *prometheus.Desc
-	notBefore, notAfter, lastFailure             *prometheus.Desc
+	notBefore, notAfter, lastFailure, firstRead  *prometheus.Desc
 	// of all
 	subjects, uncounted, countingSince *prometheus.Desc
 	sweeping, unreadable               *prometheus.Desc
@@ -92,6 +92,9 @@ func newExternalAccessDescs() externalAccessDescs {
 		lastFailure: desc("credential_last_failure_info",
 			"1 for the certificate of a subject's newest failed row, if that is younger than --collector.external-access.failure-info (External Access subjects/{subjectId}/credentials, content[].issuer and serialNumber).",
 			"subject_id", "issuer", "serial_number"),
+		firstRead: desc("first_read_progress_ratio",
+			"How much of a subject's history was read, from 0 to 1, while it is read for the first time and that takes longer than a scrape (External Access subjects/{subjectId}/credentials, totalElements).",
+			"subject_id"),
 		unreadable: desc("unreadable_certificates",
 			"Subjects whose newest row, as last read, has no readable certificate (External Access subjects/{subjectId}/credentials, content[].x509CertificateData)."),
 		sweeping: desc("sweeping",
@@ -121,7 +124,7 @@ func (c *ExternalAccess) Describe(ch chan<- *prometheus.Desc) {
 	d := &c.descs
 	for _, desc := range []*prometheus.Desc{
 		d.authentications, d.lastAuthentication, d.entries, d.info, d.lastSeen, d.refreshed, d.refreshedAt,
-		d.notBefore, d.notAfter, d.lastFailure, d.subjects, d.uncounted, d.countingSince, d.sweeping, d.unreadable,
+		d.notBefore, d.notAfter, d.lastFailure, d.firstRead, d.subjects, d.uncounted, d.countingSince, d.sweeping, d.unreadable,
 	} {
 		ch <- desc
 	}
@@ -189,8 +192,12 @@ func (c *ExternalAccess) collectResult(emit func(prometheus.Metric), cached *cac
 	}
 }
 
-// collectHistory gives the gauges of a history that was read for the last Update.
+// collectHistory gives the gauges of a history that was read for the last Update, or is
+// being read for the first time.
 func (c *ExternalAccess) collectHistory(emit func(prometheus.Metric), cached *cachedSubject, s *subjects.Subject) {
+	if first := s.FirstRead; first != nil && first.Ratio > 0 {
+		emit(prometheus.MustNewConstMetric(c.descs.firstRead, prometheus.GaugeValue, first.Ratio, s.ID))
+	}
 	if !s.Fresh {
 		return
 	}

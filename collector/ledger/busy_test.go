@@ -89,7 +89,7 @@ func TestMemoryOfAFirstRead(t *testing.T) {
 			peak := uint64(0)
 			plan := New(testOptions()).Plan("s")
 			plan.OnPage = func(came, total int) {
-				if came%100_000 > 0 || total != rows {
+				if came%100_000 > 0 || total%rows > 0 {
 					return
 				}
 				runtime.GC()

@@ -92,9 +92,9 @@ const (
 
 // Plan is how the next read of a subject's history has to go.
 type Plan struct {
-	// OnPage is called after each page with the rows that came so far and the
-	// rows that there are, as far as the server tells (negative if it does not).
-	// May be nil.
+	// OnPage is called after each page of a first read, with the rows that came so far
+	// and those that will, as far as the server tells (0 if it does not). Rows without
+	// an order come at least twice. May be nil.
 	OnPage func(rows, total int)
 
 	account     account
@@ -287,8 +287,12 @@ func (r *reader) add(page pageRead) []seenRow {
 		w.grown += page.Total - w.total
 	}
 	w.total = page.Total
-	if r.plan.OnPage != nil {
-		r.plan.OnPage(r.set.len, page.Total)
+	if r.plan.OnPage != nil && !r.plan.known {
+		came, total := w.rows, max(0, page.Total)
+		if r.order.merge(w.seq.found) == noOrder {
+			came, total = came+r.mostPlaces, 2*total
+		}
+		r.plan.OnPage(came, total)
 	}
 	return rows
 }

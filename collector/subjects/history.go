@@ -18,7 +18,9 @@ func (s *subject) Refresh(ctx context.Context, pace refresh.Pace) error {
 	id, listed, inList, watched := s.known.ID, s.listed, s.known.InList, len(w.watched)
 	w.mu.Unlock()
 	history := &history{client: w.client, subjectID: id, pace: pace, now: w.options.Now}
-	read, err := w.ledger.Plan(id).Read(ctx, history, w.options.PageSize)
+	plan := w.ledger.Plan(id)
+	plan.OnPage = s.firstReadGoesOn
+	read, err := plan.Read(ctx, history, w.options.PageSize)
 	if err != nil {
 		return err
 	}
@@ -35,6 +37,7 @@ func (s *subject) Refresh(ctx context.Context, pace refresh.Pace) error {
 			k.Certificate = Certificate{}
 		}
 	})
+	s.firstReadEnded()
 	if inList {
 		w.sweep.read(s, listed, read.New(), w.ledger.Watermark(id))
 	}
@@ -47,6 +50,11 @@ func (s *subject) Done(err error) {
 	w.mu.Lock()
 	if err != nil {
 		s.news(func(k *Known) { k.Err = err })
+		if s.firstRead != nil {
+			stopped := *s.firstRead
+			stopped.running = false
+			s.firstRead = &stopped
+		}
 	}
 	updating := w.updating
 	w.mu.Unlock()

@@ -38,7 +38,8 @@ type subject struct {
 	listed  times  // on that list
 	swept   swept
 	// unmoved is when a list last told that the subject has nothing new to read.
-	unmoved time.Time
+	unmoved   time.Time
+	firstRead *FirstRead // nil before it and after it
 }
 
 // times are the times in the list that move when a subject has something new.

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 )
 
@@ -16,7 +15,6 @@ import (
 type sweep struct {
 	interval    time.Duration // 0: every subject is read in each scrape
 	lateArrival time.Duration
-	logger      log.Logger
 	disabled    bool // the times turned out wrong
 }
 
@@ -47,7 +45,7 @@ func (w *sweep) check(s *subject, listed times) {
 	s.swept.suspect = false
 	if w.on() && s.swept.baseline.equal(listed) {
 		w.disabled = true
-		_ = level.Warn(w.logger).Log("msg", "NCP's list does not tell when a subject has new authentications: "+
+		_ = level.Warn(s.watcher.logger).Log("msg", "NCP's list does not tell when a subject has new authentications: "+
 			"--collector.external-access.sweep-interval has no effect, every subject is read from now on", "subject_id", s.known.ID)
 	}
 }

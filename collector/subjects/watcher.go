@@ -49,6 +49,7 @@ type Options struct {
 
 // Watcher watches subjects, and counts their authentications in a ledger.
 type Watcher struct {
+	logger       log.Logger
 	client       Client
 	ledger       *ledger.Ledger
 	options      Options
@@ -69,11 +70,12 @@ type Watcher struct {
 // the ledger, so that their counters are there right after a restart.
 func NewWatcher(logger log.Logger, client Client, l *ledger.Ledger, options Options) *Watcher {
 	w := &Watcher{
+		logger:  logger,
 		client:  client,
 		ledger:  l,
 		options: options,
 		queue:   refresh.NewQueue(refresh.Options{Workers: options.Concurrency, Now: options.Now}),
-		sweep:   sweep{interval: options.Sweep, lateArrival: options.LateArrival, logger: logger},
+		sweep:   sweep{interval: options.Sweep, lateArrival: options.LateArrival},
 		watched: make(map[string]*subject),
 	}
 	w.list.watcher = w
@@ -135,6 +137,8 @@ type Subject struct {
 	// Fresh says whether what is known of the history is complete and counts for the
 	// last Update.
 	Fresh bool
+	// FirstRead is the first read of the history, while it goes on; else nil.
+	FirstRead *FirstRead
 	ledger.Counts
 }
 
@@ -145,9 +149,15 @@ func (w *Watcher) State() State {
 	state := State{Listed: w.list.known(w.since), Sweeping: w.sweep.on(), Subjects: make([]Subject, len(w.ids))}
 	for i, id := range w.ids {
 		s := w.watched[id]
-		state.Subjects[i] = Subject{
+		next := &state.Subjects[i]
+		*next = Subject{
 			Known: s.known, Fresh: s.known.Err == nil && refresh.Counts(s.upToDate(), w.since),
 			Counts: w.ledger.Counts(id),
+		}
+		if next.Counted() {
+			s.firstRead = nil
+		} else if s.firstRead != nil && s.firstRead.running {
+			next.FirstRead = s.firstRead
 		}
 	}
 	return state

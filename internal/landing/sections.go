@@ -93,13 +93,20 @@ func (v *view) addSubjects(from withSubjects, now time.Time) {
 	slices.SortFunc(all, mostUrgentFirst)
 	v.Subjects = &section{}
 	counts := make(map[string]int) // by state
+	var firstReads []string
 	for _, s := range all {
+		if s.FirstRead != nil {
+			firstReads = append(firstReads, fmt.Sprintf("%s (%s)", s.ID, s.FirstRead))
+		}
 		b := subjectBadge(s, now)
 		counts[b.State]++
 		v.Subjects.add(s, b)
 	}
 	if n := counts[stateFailed]; n > 0 {
 		v.wrong(n, plural(n, "subject")+" failed to log in within the last hour; those that failed last come first below.")
+	}
+	if n := len(firstReads); n > 0 {
+		v.note(fmt.Sprintf("Read for the first time: the history of %s: %s.", plural(n, "subject"), firstOf(firstReads)))
 	}
 	for _, state := range []string{stateUnread, stateDisabled} {
 		if n := counts[state]; n > 0 {
