@@ -80,3 +80,19 @@ func TestDocsNameRealTests(t *testing.T) {
 		}
 	}
 }
+
+// TestReadmeNamesGo wants README.md to name the Go that go.mod needs.
+func TestReadmeNamesGo(t *testing.T) {
+	module, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(string(module))[1]
+	if !strings.Contains(string(readme), "[Go](https://go.dev/dl/) "+version+" or newer") {
+		t.Errorf("README.md does not name Go %s, which go.mod needs", version)
+	}
+}
