@@ -278,13 +278,20 @@ func TestCheckIsDocumented(t *testing.T) {
 func documentedFamilies(t *testing.T) ([]*dto.MetricFamily, exposition) {
 	t.Helper()
 	a := scrapeRich(t, allOn()...)
-	families := ownFamilies(t, a)
+	families, shown := ownFamilies(t, a), readExposition(a.body)
+	first := scrapeFirstRead(t)
+	families = append(families, slices.DeleteFunc(ownFamilies(t, first), func(f *dto.MetricFamily) bool { return f.GetName() != firstRead })...)
+	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	shown[firstRead] = readExposition(first.body)[firstRead]
+	for i, line := range shown[firstRead] { // how far it is differs
+		shown[firstRead][i] = line[:strings.LastIndexByte(line, ' ')] + " 0.75"
+	}
 	for _, name := range describedNames(t) {
 		if !hasFamily(families, name) {
 			t.Errorf("%s is described, but the scrape does not have it", name)
 		}
 	}
-	return families, readExposition(a.body)
+	return families, shown
 }
 
 // scrapeRich scrapes an account that has something of everything.
@@ -293,13 +300,33 @@ func scrapeRich(t *testing.T, args ...string) answer {
 	ncp := simulate(t, ncptest.Config{})
 	ncp.PutSubject(ncptest.Subject{SubjectID: "subject-2", X509Subject: "CN=two", Enabled: true})
 	ncp.AddCredentials("subject-2", ncptest.NewCredential(time.Now().Add(-time.Minute), "3", true))
-	ncp.PutSubject(ncptest.Subject{SubjectID: "subject-3", X509Subject: "CN=three", Enabled: true})
-	for i := range 400 { // of which the last quarter does not come in time
-		ncp.AddCredentials("subject-3", ncptest.NewCredential(time.Now().Add(-time.Duration(i)*time.Minute), "4", false))
+	return watch(t, ncp, args...).get("/metrics")
+}
+
+// scrapeFirstRead scrapes until the first read of a long history is under way, which
+// never ends.
+func scrapeFirstRead(t *testing.T) answer {
+	t.Helper()
+	ncp := simulate(t, ncptest.Config{})
+	for i := range 400 {
+		ncp.AddCredentials("subject-1", ncptest.NewCredential(time.Now().Add(-time.Duration(i)*time.Minute), "4", false))
 	}
 	ncp.SetFault(ncptest.ForPage(ncptest.Credentials, 3, ncptest.Hang()))
-	return watch(t, ncp, args...).get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "1.5")
+	p := watch(t, ncp)
+	for deadline := time.Now().Add(bound); ; {
+		a := p.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "1")
+		switch {
+		case strings.Contains(a.body, "\n"+firstRead+"{"):
+			return a
+		case time.Now().After(deadline):
+			t.Fatalf("no scrape shows %s:\n%s", firstRead, p.logs)
+		}
+	}
 }
+
+// firstRead is a metric that is there only while a first read takes longer than a
+// scrape.
+const firstRead = "ncp_external_access_first_read_progress_ratio"
 
 // familiesOfSeveral are the metrics that an exporter of several accounts has beside
 // others.
