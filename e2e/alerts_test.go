@@ -43,6 +43,8 @@ func expected(address map[string]string) map[string]map[string]string {
 		"NCPCertificateExpiresSoon":     {"job": "ncp", "trust_anchor_id": "anchor-soon"},
 		"NCPCertificateExpiresVerySoon": {"job": "ncp", "trust_anchor_id": "anchor-very-soon"},
 		"NCPCertificateExpired":         {"job": "ncp", "trust_anchor_id": "anchor-expired"},
+		"NCPCrlExpires":                 {"job": "ncp", "trust_anchor_id": "anchor-soon"},
+		"NCPUnreadableCertificates":     {"job": "ncp", "kind": "client certificate"},
 		"NCPNewSubjectFailing":          {"job": "ncp"},
 		"NCPSubjectSilent":              {"job": "ncp", "subject_id": silent, "x509_subject": "CN=silent"},
 		"NCPUncountedEntries":           {"job": "ncp", "reason": "no_time"},
@@ -56,6 +58,16 @@ func expected(address map[string]string) map[string]map[string]string {
 		"NCPClockOff":                   {"job": "clock", "api": externalAccess, "instance": address["clock"]},
 		"NCPLedgerNotOnDisk":            {"job": "clock", "instance": address["clock"]},
 		exporterThatNeverAnswer:         {"job": "ncp_exporter", "instance": nobody},
+	}
+}
+
+// toldBesideLabels are names and certificates that descriptions tell and no label has.
+func toldBesideLabels() map[string]string {
+	return map[string]string{
+		"NCPCertificateValidationTimedOut":  "shop.example.com (56001)",
+		"NCPAuthenticationFailureRatioHigh": "It failed last with serial number ",
+		"NCPCertificateExpired":             "expired ca (anchor-expired)",
+		"NCPCrlExpires":                     "soon ca (anchor-soon)",
 	}
 }
 
@@ -132,6 +144,9 @@ func TestEveryAlertFires(t *testing.T) {
 					continue
 				}
 				a.check(t)
+				if told := toldBesideLabels()[name]; !strings.Contains(a.Annotations["description"], told) {
+					t.Errorf("%s: the description does not tell %s: %s", name, told, a.Annotations["description"])
+				}
 				delete(missing, name)
 				fired[name] = time.Since(begun).Round(time.Second)
 			}
@@ -232,7 +247,9 @@ func wellNCP(t *testing.T) ncp {
 	n := newNCP(t, ncptest.Config{})
 	n.certificateManager.SetChanges(ncptest.Change{OrderID: "410", CertificateID: 55991, Status: ncptest.StatusNormal})
 	n.externalAccess.PutSubject(ncptest.Subject{SubjectID: wellSubject, X509Subject: "CN=well", Enabled: true})
-	n.externalAccess.AddCredentials(wellSubject, ncptest.NewCredential(time.Now().Add(-time.Minute), "1", false))
+	login := ncptest.NewCredential(time.Now().Add(-time.Minute), "1", false)
+	login.X509CertificateData = ncptest.NewCertificate(1, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
+	n.externalAccess.AddCredentials(wellSubject, login)
 	return n
 }
 
@@ -251,9 +268,11 @@ func troubled(t *testing.T) ncp {
 	}
 	// In this faster time, 30 days are two hours, and a week is 28 minutes.
 	for id, left := range map[string]time.Duration{"anchor-soon": time.Hour, "anchor-very-soon": 10 * time.Minute, "anchor-expired": -time.Minute} {
-		anchors = append(anchors, ncptest.TrustAnchor{ID: id, Name: id, Enabled: true, NotAfter: ncptest.FormatTime(time.Now().Add(left))})
+		anchors = append(anchors, ncptest.TrustAnchor{ID: id, Name: strings.TrimPrefix(id, "anchor-") + " ca", Enabled: true, NotAfter: ncptest.FormatTime(time.Now().Add(left)),
+			CRLs: []ncptest.CRL{{Enabled: true, NextUpdate: ncptest.FormatTime(time.Now().Add(time.Minute))}}})
 	}
 	n.externalAccess.SetTrustAnchors(anchors...)
+	n.certificateManager.SetCertificates(ncptest.Certificate{No: 56001, CommonName: "shop.example.com", StatusCode: "0"})
 	n.externalAccess.AddCredentials(silent, ncptest.NewCredential(time.Now().Add(-lastSeen), "1", false))
 	n.externalAccess.AddCredentials(uncounted, ncptest.Credential{SerialNumber: "1"})
 	return n

@@ -140,10 +140,15 @@ func (b *batch) numbers() []int { return slices.Sorted(maps.Keys(b.mutants)) }
 // takes most of the time, and each mutant.
 func (b *batch) excerpt() ruleFile {
 	var needed []rule
-	for _, g := range slices.Backward(b.rules.Groups) {
-		for _, r := range slices.Backward(g.Rules) {
-			if slices.Contains(b.names, r.name()) || slices.ContainsFunc(needed, func(n rule) bool { return n.uses(r) }) {
-				needed = append(needed, r)
+	for before := -1; before < len(needed); { // a description may use a rule of a later group
+		before = len(needed)
+		for _, g := range b.rules.Groups {
+			for _, r := range g.Rules {
+				switch {
+				case slices.ContainsFunc(needed, func(n rule) bool { return n.name() == r.name() }):
+				case slices.Contains(b.names, r.name()), slices.ContainsFunc(needed, func(n rule) bool { return n.uses(r) }):
+					needed = append(needed, r)
+				}
 			}
 		}
 	}
@@ -177,6 +182,10 @@ func (b *batch) variants(r rule) []rule {
 		}
 		variant.Record, variant.Alert = b.rename(variant.Record, number), b.rename(variant.Alert, number)
 		variant.Expr = b.rename(variant.Expr, number)
+		variant.Annotations = maps.Clone(variant.Annotations)
+		if described, ok := variant.Annotations["description"]; ok { // and what it asks for
+			variant.Annotations["description"] = b.rename(described, number)
+		}
 		all = append(all, variant)
 	}
 	return all

@@ -51,9 +51,9 @@ type rule struct {
 
 func (r rule) name() string { return r.Record + r.Alert }
 
-// uses says whether the rule reads what the other one records.
+// uses says whether the rule reads what the other one records, or its description does.
 func (r rule) uses(other rule) bool {
-	return other.Record != "" && strings.Contains(r.Expr, other.Record)
+	return other.Record != "" && strings.Contains(r.Expr+r.Annotations["description"], other.Record)
 }
 
 func readRules(t *testing.T) ruleFile {
