@@ -23,7 +23,7 @@ func TestContributingNamesEachFile(t *testing.T) {
 		named[name] = true
 	}
 	files := make(map[string]bool)
-	for _, dir := range []string{"main.go", "flags.go", "server.go", "collector", "internal", "ncpclient", "grafana"} {
+	for _, dir := range []string{"main.go", "flags.go", "variables.go", "server.go", "collector", "internal", "ncpclient", "grafana"} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			name := d.Name()
 			if err != nil || d.IsDir() || filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {

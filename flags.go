@@ -177,7 +177,14 @@ func parse(app *kingpin.Application, c *config.Config, args []string, env lookup
 	if site := app.GetFlag("ncp.site"); site != nil {
 		site.IsSetByUser(&siteGiven)
 	}
+	var stateFileGiven bool
+	if file := app.GetFlag("state.file"); file != nil {
+		file.IsSetByUser(&stateFileGiven)
+	}
 	_, err := app.Parse(args)
+	if v, _ := env(config.Variable("state.file")); stateFileGiven || v != "" {
+		c.Account.StateFile.Given = true // also if it is the path of the default
+	}
 	if v, _ := env(config.Variable("ncp.site")); c.File != "" && !siteGiven && v == "" {
 		c.Account.Site = "public" // NCLOUD_SITE belongs to one account, as all of NCLOUD_* does
 	}

@@ -53,8 +53,9 @@ func main() {
 // run is the whole program: it serves until ctx ends and returns the exit code.
 func run(ctx context.Context, args []string, env lookupEnv, stdout, stderr io.Writer) int {
 	asked := -1
+	tidyEnvironment()
 	app := newApp(stdout, func(code int) { asked = code })
-	cfg, err := parse(app, flags(app, env), args, env)
+	cfg, err := parse(app, flags(app, env), tidyArgs(args), env)
 	switch {
 	case asked >= 0: // --help or --version has had its say
 		return asked
@@ -63,11 +64,15 @@ func run(ctx context.Context, args []string, env lookupEnv, stdout, stderr io.Wr
 	case cfg.Check.File:
 		return config.CheckFile(cfg, stdout)
 	}
+	unknown := misspelt(app, os.Environ())
 	accounts, err := accountsOf(cfg)
 	switch {
 	case err != nil:
 		return refuse(stderr, err)
 	case cfg.Check.Run:
+		for _, name := range unknown {
+			_, _ = fmt.Fprintf(stderr, "%s: warning: %s: %s\n", config.Program, name, setsNothing)
+		}
 		return check.Run(ctx, cfg, accounts, env, stdout)
 	}
 	logs, err := logging.New(stderr, cfg.Log.Level, cfg.Log.Format)
@@ -75,6 +80,9 @@ func run(ctx context.Context, args []string, env lookupEnv, stdout, stderr io.Wr
 		return refuse(stderr, err)
 	}
 	defer logs.Close()
+	for _, name := range unknown {
+		_ = level.Warn(logs.Logger).Log("msg", "A variable sets nothing: "+setsNothing, "variable", name)
+	}
 	if err := serve(ctx, cfg, accounts, env, logs); err != nil {
 		_ = level.Error(logs.Logger).Log("msg", "Stopped", "err", err)
 		return 1
@@ -115,6 +123,9 @@ func serve(ctx context.Context, cfg config.Config, accounts []config.Account, en
 	logger := logs.Logger
 	_ = level.Info(logger).Log("msg", "Starting "+config.Program, "version", version.Info(), "build", version.BuildContext())
 	limitMemory(env, logger)
+	if err := checkProxy(env, logger); err != nil && !cfg.Account.Demo {
+		return err
+	}
 	if accounts == nil {
 		return serveOne(ctx, cfg, env, logs)
 	}

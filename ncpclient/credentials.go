@@ -105,8 +105,8 @@ func (s CredentialSources) environmentCredentials() (Credentials, error) {
 	}
 	first := func(names []string) (name, value string) {
 		for _, name := range names {
-			if v, _ := lookup(name); strings.TrimSpace(v) != "" {
-				return name, strings.TrimSpace(v)
+			if v, _ := lookup(name); Tidy(v) != "" {
+				return name, Tidy(v)
 			}
 		}
 		return "", ""
@@ -132,7 +132,11 @@ func (s CredentialSources) environmentCredentials() (Credentials, error) {
 	return StaticCredentials(keys, "environment ("+accessName+")"), nil
 }
 
-// check finds keys that cannot be sent as a header, without showing them.
+// notInKeys are signs that no key has; they tell of a variable that was not filled in, of
+// an example that was copied, or of a quote that is left alone.
+const notInKeys = "\"'`$<>{}\\,;"
+
+// check finds what cannot be keys, without showing it.
 func (k Keys) check() error {
 	for _, key := range [...]struct{ name, value string }{{"access key", k.AccessKey}, {"secret key", k.SecretKey}} {
 		if key.value == "" {
@@ -140,6 +144,12 @@ func (k Keys) check() error {
 		}
 		if strings.ContainsFunc(key.value, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 			return fmt.Errorf("the %s holds a blank or a character that no key has", key.name)
+		}
+		if i := strings.IndexAny(key.value, notInKeys); i >= 0 {
+			return fmt.Errorf("the %s holds %q, which no key has: give the key alone", key.name, key.value[i:i+1])
+		}
+		if strings.HasPrefix(strings.ToLower(key.value), "ncloud_") {
+			return fmt.Errorf("the %s begins with the name of a variable: give the key alone", key.name)
 		}
 	}
 	return nil

@@ -151,7 +151,7 @@ func readSmallFile(path string) (string, os.FileInfo, error) {
 		return "", nil, fmt.Errorf("%s is larger than any file of keys (%d bytes)", path, maxCredentialsFile)
 	}
 	b, err := os.ReadFile(path) //nolint:gosec // the path is the user's own
-	return string(b), info, err
+	return decodeText(b), info, err
 }
 
 // newKeyFileCredentials reads one value from each of two files, as Kubernetes
@@ -159,15 +159,13 @@ func readSmallFile(path string) (string, os.FileInfo, error) {
 func newKeyFileCredentials(accessKeyPath, secretKeyPath string) (Credentials, error) {
 	return newFileCredentials("files "+accessKeyPath+" and "+secretKeyPath, []string{accessKeyPath, secretKeyPath},
 		func(contents []string) (Keys, error) {
-			keys := Keys{AccessKey: trimFile(contents[0]), SecretKey: trimFile(contents[1])}
+			keys := Keys{AccessKey: Tidy(contents[0]), SecretKey: Tidy(contents[1])}
 			if err := keys.check(); err != nil {
 				return Keys{}, fmt.Errorf("%s and %s: %w", accessKeyPath, secretKeyPath, err)
 			}
 			return keys, nil
 		})
 }
-
-func trimFile(s string) string { return strings.TrimSpace(strings.TrimPrefix(s, utf8BOM)) }
 
 // defaultProfile is the section that keys without a section belong to.
 const defaultProfile = "DEFAULT"
@@ -228,9 +226,9 @@ func parseProfiles(content string) map[string]Keys {
 		keys := profiles[profile]
 		switch strings.ToLower(strings.TrimSpace(name)) {
 		case "ncloud_access_key_id":
-			keys.AccessKey = strings.TrimSpace(value)
+			keys.AccessKey = Tidy(value)
 		case "ncloud_secret_access_key":
-			keys.SecretKey = strings.TrimSpace(value)
+			keys.SecretKey = Tidy(value)
 		default:
 			continue
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,7 +46,7 @@ var ErrNothingToWatch = errors.New("there is nothing to watch: --collector.certi
 // Prepare finds out what is to be watched. It reads no keys and sends nothing to
 // NCP. Close ends what it began.
 func Prepare(ctx context.Context, options Options) (*Setup, error) {
-	s := &Setup{Options: options, stopDemo: func() {}, transport: ncpclient.NewTransport(options.Config.Limits.MaxConcurrency, proxyFromEnvironment)}
+	s := &Setup{Options: options, stopDemo: func() {}, transport: ncpclient.NewTransport(options.Config.Limits.MaxConcurrency, proxyOf(options.LookupEnv))}
 	if options.Config.Name != "" {
 		s.Logger = log.With(s.Logger, "account", options.Config.Name)
 	}
@@ -217,21 +216,4 @@ func (s *Setup) findKeysByFlags(apiProfile string) (ncpclient.Credentials, error
 			"or a profile in %s, or --ncp.server-role; or look around with --demo", err, sources.ProfileFile)
 	}
 	return found, err
-}
-
-// ErrProxy says which setting is wrong, where a library would look for a host
-// that is called http.
-var ErrProxy = errors.New("the proxy's address (HTTPS_PROXY or HTTP_PROXY) cannot be read: it must be of the form http://host:port")
-
-func proxyFromEnvironment(req *http.Request) (*url.URL, error) {
-	return usableProxy(http.ProxyFromEnvironment(req))
-}
-
-func usableProxy(proxy *url.URL, err error) (*url.URL, error) {
-	// net/http puts http:// before an address that it cannot read and tries
-	// again; then the address's own scheme is the host.
-	if proxy != nil && (proxy.Host == "http:" || proxy.Host == "https:") {
-		return nil, ErrProxy
-	}
-	return proxy, err
 }

@@ -121,7 +121,7 @@ func (d *diagnosis) network() string {
 	errors.As(err, &op)
 	switch {
 	case errors.Is(err, account.ErrProxy):
-		return "correct HTTPS_PROXY, or unset it; NO_PROXY names hosts that need none"
+		return "correct the variable, or unset it; NO_PROXY names hosts that need none"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "see that this machine's clock is right; if it is, something on the way to " + api.Host + " may show a certificate of its own"
 	case errors.As(err, &hostname):

@@ -73,7 +73,7 @@ func NewRules() Rules {
 		TotalShards:    number(1, maxShards),
 		RateLimit:      numeric("number", parseFloat, 0, 1e6, "a number of requests a second, such as 50 or 0.5; 0 = no limit"),
 		StateFile: Rule[StateFile]{
-			Parse:   parseStateFile,
+			Parse:   func(path string) (StateFile, error) { return StateFile{Path: path}, nil },
 			Allowed: "a path; empty = in memory",
 			Schema:  map[string]any{"type": "string"},
 		},
@@ -181,10 +181,6 @@ func parseSeconds(text string) (time.Duration, error) {
 }
 
 func parseFloat(text string) (float64, error) { return strconv.ParseFloat(text, 64) }
-
-func parseStateFile(path string) (StateFile, error) {
-	return StateFile{Path: path, Given: path != DefaultStateFile}, nil
-}
 
 func parseTrue(text string) (bool, error) {
 	if on, err := strconv.ParseBool(text); !on || err != nil {
