@@ -102,6 +102,8 @@ func flags(app *kingpin.Application, env lookupEnv) *config.Config {
 		"Log only messages of this level or above: debug, info, warn or error.")
 	valued(app, "log.format", "logfmt", rules.LogFormat, &c.Log.Format,
 		"Format of log messages: logfmt or json.")
+	valued(app, "log.authentications", config.AuthenticationsNone, rules.Authentications, &c.Log.Authentications,
+		"Log each authentication that is newly counted, with its certificate: none, failures or all. Not those that the history holds when a subject is first read. At most 100 lines for each subject and read, then one with the number of the others.")
 	return c
 }
 

@@ -129,7 +129,7 @@ func TestVariablesSetFlags(t *testing.T) {
 		"COLLECTOR_EXTERNAL_ACCESS_SUBJECT": "b\na\nb", "COLLECTOR_EXTERNAL_ACCESS_PAGE_SIZE": "1",
 		"COLLECTOR_EXTERNAL_ACCESS_INITIAL_HISTORY": "skip", "COLLECTOR_EXTERNAL_ACCESS_LATE_ARRIVAL": "2h", "COLLECTOR_EXTERNAL_ACCESS_SWEEP_INTERVAL": "1h", "COLLECTOR_EXTERNAL_ACCESS_FAILURE_INFO": "1w",
 		"SHARD": "ncp-exporter-2", "TOTAL_SHARDS": "3", "SCRAPE_MAX_AGE": "30s",
-		"SCRAPE_TIMEOUT": "11s", "SCRAPE_TIMEOUT_OFFSET": "0s", "STATE_FILE": "l.db", "DEMO": "true", "DEMO_ACCOUNTS": "3", "CHECK": "true", "FORMAT": "json", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
+		"SCRAPE_TIMEOUT": "11s", "SCRAPE_TIMEOUT_OFFSET": "0s", "STATE_FILE": "l.db", "DEMO": "true", "DEMO_ACCOUNTS": "3", "CHECK": "true", "FORMAT": "json", "LOG_LEVEL": "debug", "LOG_FORMAT": "json", "LOG_AUTHENTICATIONS": "all",
 	} {
 		t.Setenv("NCP_EXPORTER_"+name, value)
 	}
@@ -158,7 +158,7 @@ func TestVariablesSetFlags(t *testing.T) {
 		Web:    config.Web{Toolkit: toolkit, TelemetryPath: "/m", Lifecycle: true},
 		Scrape: collector.HandlerOptions{Timeout: 11 * time.Second, TimeoutOffset: 0, MaxRequests: 12},
 		Shard:  config.Shard{Number: 2, Total: 3},
-		Log:    config.Log{Level: "debug", Format: "json"},
+		Log:    config.Log{Level: "debug", Format: "json", Authentications: "all"},
 		Check:  config.Check{Run: true, Format: "json"},
 		Account: config.Account{
 			Demo: true,
@@ -358,6 +358,7 @@ func TestBadStart(t *testing.T) {
 		"demo accounts":           {args: []string{"--demo", "--demo.accounts=101"}, want: []string{"--demo.accounts", "101", "1 to 100"}},
 		"demo accounts alone":     {args: []string{"--demo.accounts=2"}, want: []string{"--demo.accounts", "is 2", "--demo"}},
 		"log level":               {args: []string{"--log.level=loud"}, want: []string{"--log.level", "loud", "debug, info, warn or error"}},
+		"log authentications":     {args: []string{"--log.authentications=some"}, want: []string{"--log.authentications", "some", "none, failures or all"}},
 		"log level empty":         {args: []string{"--log.level="}, want: []string{"--log.level", "debug, info, warn or error"}},
 		"log format":              {vars: env{"NCP_EXPORTER_LOG_FORMAT": "xml"}, want: []string{"NCP_EXPORTER_LOG_FORMAT", "xml", "logfmt or json"}},
 		"no keys":                 {want: []string{"NCLOUD_ACCESS_KEY_ID", "NCLOUD_SECRET_ACCESS_KEY", "--ncp.access-key-file", "--ncp.secret-key-file", "configure", "--ncp.server-role", "--demo"}},

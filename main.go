@@ -24,6 +24,7 @@ import (
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/common/version"
 
+	"ncp_exporter/collector/subjects"
 	"ncp_exporter/internal/account"
 	"ncp_exporter/internal/check"
 	"ncp_exporter/internal/config"
@@ -147,7 +148,7 @@ func processMetrics() []prometheus.Collector {
 
 // serveOne serves the account of the flags.
 func serveOne(ctx context.Context, cfg config.Config, env lookupEnv, logs logging.Log) error {
-	watched, err := account.Open(ctx, account.Options{Config: cfg.Account, Shard: cfg.Shard, LookupEnv: env, Logger: logs.Logger})
+	watched, err := account.Open(ctx, account.Options{Config: cfg.Account, Shard: cfg.Shard, LookupEnv: env, Logger: logs.Logger, Journal: subjects.Journal{Of: cfg.Log.Of, Flush: logs.Flush}})
 	if err != nil {
 		return err
 	}
@@ -168,7 +169,7 @@ func serveSeveral(ctx context.Context, cfg config.Config, accounts []config.Acco
 	}
 	sayUnused(env, logs.Logger)
 	set, err := account.OpenSet(ctx, account.SetOptions{
-		Shard: cfg.Shard, LookupEnv: env, Logger: logs.Logger, Scrape: cfg.Scrape,
+		Shard: cfg.Shard, LookupEnv: env, Logger: logs.Logger, Journal: subjects.Journal{Of: cfg.Log.Of, Flush: logs.Flush}, Scrape: cfg.Scrape,
 		Process: []prometheus.Collector{versionMetrics()}, Now: time.Now,
 	}, accounts)
 	if err != nil {

@@ -11,13 +11,6 @@ import (
 	"ncp_exporter/collector/subjects"
 )
 
-// results are the values of the label result.
-var results = [ledger.NumResults]string{ //nolint:gochecknoglobals // a constant in all but syntax
-	ledger.Success: "success",
-	ledger.Failure: "failure",
-	ledger.Unknown: "unknown",
-}
-
 // The values of labels, in alphabetical order: that is how they are exposed.
 var (
 	exposedResults = [...]ledger.Result{ledger.Failure, ledger.Success, ledger.Unknown} //nolint:gochecknoglobals // a constant in all but syntax
@@ -28,9 +21,9 @@ var (
 // a copy for each would be a large part of the memory.
 var (
 	resultPairs = [ledger.NumResults]*dto.LabelPair{ //nolint:gochecknoglobals // a constant in all but syntax
-		ledger.Success: label("result", results[ledger.Success]),
-		ledger.Failure: label("result", results[ledger.Failure]),
-		ledger.Unknown: label("result", results[ledger.Unknown]),
+		ledger.Success: label("result", ledger.Success.String()),
+		ledger.Failure: label("result", ledger.Failure.String()),
+		ledger.Unknown: label("result", ledger.Unknown.String()),
 	}
 	enabledPairs = map[string]*dto.LabelPair{ //nolint:gochecknoglobals // a constant in all but syntax
 		"false":   label("enabled", "false"),
@@ -61,7 +54,7 @@ type cachedSubject struct {
 func newCachedSubject(id string) *cachedSubject {
 	pair := &dto.LabelPair{Name: &nameSubjectID, Value: &id}
 	c := &cachedSubject{labels: &labels{pair}}
-	for result := range results {
+	for result := range resultPairs {
 		c.resultLabels[result] = &labels{resultPairs[result], pair}
 	}
 	return c

@@ -32,6 +32,7 @@ type world struct {
 	exporter *Exporter
 	metrics  *APIMetrics
 	log      *strings.Builder
+	flushed  func() // the log
 	now      func() time.Time
 }
 
@@ -60,6 +61,8 @@ type worldOptions struct {
 	expiry bool
 	// failureInfo is how long the certificate of a failure is shown.
 	failureInfo time.Duration
+	// journal is which authentications are logged.
+	journal func(ledger.Result) bool
 }
 
 func newWorld(t testing.TB, o worldOptions) *world {
@@ -129,7 +132,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 		NewCertificateManager(changes, o.ledger, CertificateManagerOptions{Window: 24 * time.Hour, PerCertificate: o.perCert, Now: o.now}),
 		NewExternalAccess(subjects.NewWatcher(logger, histories, o.ledger, subjects.Options{
 			IDs: o.subjects, PageSize: o.pageSize, Concurrency: o.concurrency, Sweep: o.sweep, Shard: o.shard,
-			LateArrival: time.Hour, Now: o.now,
+			LateArrival: time.Hour, Now: o.now, Journal: subjects.Journal{Of: o.journal, Flush: func() { w.flushed() }},
 		}), o.ledger, ExternalAccessOptions{FailureInfo: o.failureInfo, Now: o.now}),
 	}
 	if o.expiry {

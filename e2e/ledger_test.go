@@ -126,10 +126,10 @@ func (l *logins) goOn() (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-func (l *logins) watch(t *testing.T, state string) exporter {
+func (l *logins) watch(t *testing.T, state string, args ...string) exporter {
 	t.Helper()
-	return launch(t, demoKeys(), "--no-collector.certificate-manager", "--ncp.external-access.url="+l.ExternalAccessURL(),
-		"--collector.external-access.page-size=20", "--ncp.rate-limit=0", "--state.file="+state)
+	return launch(t, demoKeys(), append(args, "--no-collector.certificate-manager", "--ncp.external-access.url="+l.ExternalAccessURL(),
+		"--collector.external-access.page-size=20", "--ncp.rate-limit=0", "--state.file="+state)...)
 }
 
 // wantAll wants every authentication counted.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -23,6 +24,9 @@ const (
 	NumResults
 )
 
+// String is the result as labels and the log have it.
+func (r Result) String() string { return [...]string{"success", "failure", "unknown"}[r] }
+
 // Row is one authentication in a subject's history. SeenTime is zero if it
 // could not be read.
 type Row struct {
@@ -35,12 +39,19 @@ type Row struct {
 // Certificate names the certificate of a row, as far as the ledger keeps it.
 type Certificate struct{ Issuer, SerialNumber string }
 
-// certificateOf gives texts that can be written, as they come from strangers: valid
-// UTF-8, and not too long.
 func certificateOf(row *Row) Certificate {
-	const longest = 512
-	short := func(s string) string { return strings.ToValidUTF8(s[:min(len(s), longest)], string(utf8.RuneError)) }
-	return Certificate{short(row.Issuer), short(row.SerialNumber)}
+	return Certificate{Text(row.Issuer), Text(row.SerialNumber)}
+}
+
+// Text makes a stranger's text fit for the file and the log: its first 512 bytes, in
+// valid UTF-8 and without control characters.
+func Text(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s[:min(len(s), 512)])
 }
 
 // identity tells rows apart: NCP gives them no id of their own. It is a hash,

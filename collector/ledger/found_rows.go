@@ -20,6 +20,10 @@ type Read struct {
 	Uncounted Uncounted
 	// Entries is the number of rows that NCP holds.
 	Entries int
+	// Told are new rows, as far as the plan wants to be told of them, and Untold is
+	// the number of those that there were too many of.
+	Told   []Row
+	Untold int
 
 	rows []freshRow
 	// old are the rows that are too old for a fingerprint, by result: only their
@@ -62,6 +66,18 @@ type freshRow struct {
 	seen   instant
 	id     [6]byte
 	result uint8
+}
+
+// maxTold is how many rows are told one by one.
+const maxTold = 100
+
+func (r *Read) tell(row *Row) {
+	if len(r.Told) == maxTold {
+		r.Untold++
+		return
+	}
+	by := certificateOf(row)
+	r.Told = append(r.Told, Row{Issuer: by.Issuer, SerialNumber: by.SerialNumber, Result: row.Result, SeenTime: row.SeenTime})
 }
 
 // minRows is the number of rows below which none is thrown away.

@@ -221,8 +221,8 @@ func TestCertificateOfTheNewestFailure(t *testing.T) {
 	want("b")
 	l.Apply("s", read(row(90*time.Minute, "late", Failure)))
 	want("b")
-	l.Apply("s", read(row(4*time.Hour, "\xff"+strings.Repeat("é", 1000), Failure)))
-	want("\uFFFD" + strings.Repeat("é", 255) + "\uFFFD")
+	l.Apply("s", read(row(4*time.Hour, "\xff\x1b\u009b\n"+strings.Repeat("é", 1000), Failure)))
+	want("\uFFFD\uFFFD\uFFFD\uFFFD" + strings.Repeat("é", 253) + "\uFFFD")
 	l.Apply("s", read(row(5*time.Hour, "e", Failure)))
 	want("e")
 

@@ -96,6 +96,9 @@ type Plan struct {
 	// and those that will, as far as the server tells (0 if it does not). Rows without
 	// an order come at least twice. May be nil.
 	OnPage func(rows, total int)
+	// Tell says of which results Read.Told has the new rows, but for a first read. May
+	// be nil: of none.
+	Tell func(Result) bool
 
 	account     account
 	known       bool // the history was read whole before
@@ -320,6 +323,9 @@ func (r *reader) meet(s *seenRow, before bool, passes uint64, marked bool, now i
 	}
 	if !s.known {
 		r.read.addFresh(*s, r.plan.lateArrival)
+		if r.plan.known && r.plan.Tell != nil && r.plan.Tell(s.result) {
+			r.read.tell(s.row)
+		}
 	}
 }
 

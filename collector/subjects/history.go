@@ -15,15 +15,17 @@ import (
 func (s *subject) Refresh(ctx context.Context, pace refresh.Pace) error {
 	w := s.watcher
 	w.mu.Lock()
-	id, listed, inList, watched := s.known.ID, s.listed, s.known.InList, len(w.watched)
+	known, listed, watched := s.known, s.listed, len(w.watched)
 	w.mu.Unlock()
+	id := known.ID
 	history := &history{client: w.client, subjectID: id, pace: pace, now: w.options.Now}
 	plan := w.ledger.Plan(id)
-	plan.OnPage = s.firstReadGoesOn
+	plan.OnPage, plan.Tell = s.firstReadGoesOn, w.options.Journal.Of
 	read, err := plan.Read(ctx, history, w.options.PageSize)
 	if err != nil {
 		return err
 	}
+	w.journal(known, read)
 	w.ledger.Apply(id, read)
 	certificate, newest := w.certificates.read(history.newest, watched)
 	w.mu.Lock()
@@ -38,7 +40,7 @@ func (s *subject) Refresh(ctx context.Context, pace refresh.Pace) error {
 		}
 	})
 	s.firstReadEnded()
-	if inList {
+	if known.InList {
 		w.sweep.read(s, listed, read.New(), w.ledger.Watermark(id))
 	}
 	return nil

@@ -43,6 +43,8 @@ type Options struct {
 	LateArrival time.Duration
 	// Shard says which of the subjects this exporter watches.
 	Shard Shard
+	// Journal is which authentications are logged.
+	Journal Journal
 	// Now is the clock.
 	Now func() time.Time
 }
@@ -55,6 +57,7 @@ type Watcher struct {
 	options      Options
 	queue        *refresh.Queue
 	certificates certificates
+	journaling   sync.Mutex
 
 	mu      sync.Mutex
 	list    list

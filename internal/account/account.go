@@ -17,6 +17,7 @@ import (
 
 	"ncp_exporter/collector"
 	"ncp_exporter/collector/ledger"
+	"ncp_exporter/collector/subjects"
 	"ncp_exporter/internal/config"
 )
 
@@ -26,6 +27,7 @@ type Options struct {
 	Shard     config.Shard
 	LookupEnv func(string) (string, bool) // such as os.LookupEnv
 	Logger    log.Logger
+	Journal   subjects.Journal
 
 	dial func(ctx context.Context, network, address string) (net.Conn, error) // of tests; nil is the network
 }

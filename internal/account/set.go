@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ncp_exporter/collector"
+	"ncp_exporter/collector/subjects"
 	"ncp_exporter/internal/config"
 )
 
@@ -23,6 +24,7 @@ type SetOptions struct {
 	Shard     config.Shard
 	LookupEnv func(string) (string, bool)
 	Logger    log.Logger
+	Journal   subjects.Journal
 	Scrape    collector.HandlerOptions
 	Process   []prometheus.Collector // shown with each account, such as the version
 	Now       func() time.Time

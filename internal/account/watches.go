@@ -98,6 +98,7 @@ func Table() []Watch {
 					Sweep:       access.SweepInterval,
 					LateArrival: access.LateArrival,
 					Shard:       subjects.NewShard(a.Shard.Number, a.Shard.Total),
+					Journal:     a.Journal,
 					Now:         time.Now,
 				}), a.ledger, collector.ExternalAccessOptions{FailureInfo: access.FailureInfo, Now: time.Now})
 			},

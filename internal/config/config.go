@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"ncp_exporter/collector"
+	"ncp_exporter/collector/ledger"
 )
 
 // Program is the name of the program, and the beginning of its variables.
@@ -44,7 +45,22 @@ type Web struct {
 type Shard struct{ Number, Total int }
 
 // Log is what is logged, and how.
-type Log struct{ Level, Format string }
+type Log struct {
+	Level, Format   string
+	Authentications string // AuthenticationsNone, AuthenticationsFailures or AuthenticationsAll
+}
+
+// The values of Log.Authentications.
+const (
+	AuthenticationsNone     = "none"
+	AuthenticationsFailures = "failures"
+	AuthenticationsAll      = "all"
+)
+
+// Of says whether authentications with a result are logged one by one.
+func (l Log) Of(result ledger.Result) bool {
+	return l.Authentications == AuthenticationsAll || l.Authentications == AuthenticationsFailures && result == ledger.Failure
+}
 
 // Check is whether to check instead of to serve, and the form of the report.
 type Check struct {

@@ -31,6 +31,7 @@ var errNotAllowed = errors.New("not allowed")
 // Rules are those of all values of a Config, by their names in it.
 type Rules struct {
 	TelemetryPath, Site, BaseURL, InitialHistory, CheckFormat, LogLevel, LogFormat   Rule[string]
+	Authentications                                                                  Rule[string]
 	MaxRequests, MaxConcurrency, MaxRetries, PageSize, ShardNumber, TotalShards      Rule[int]
 	DemoAccounts                                                                     Rule[int]
 	RateLimit                                                                        Rule[float64]
@@ -63,6 +64,8 @@ func NewRules() Rules {
 		CheckFormat:    oneOf(FormatText, FormatJSON),
 		LogLevel:       oneOf("debug", "info", "warn", "error"),
 		LogFormat:      oneOf("logfmt", "json"),
+
+		Authentications: oneOf(AuthenticationsNone, AuthenticationsFailures, AuthenticationsAll),
 
 		MaxRequests:    number(0, 1_000_000),
 		MaxConcurrency: number(1, 1000),

@@ -26,6 +26,8 @@ type buffer struct {
 	waiting bytes.Buffer
 	dropped int
 	closed  bool
+	written chan struct{} // closed when what waits now was written; nil if nobody asked
+	stuck   bool          // nobody reads
 }
 
 func newBuffer(to io.Writer, lost func(lines int)) *buffer {
@@ -63,12 +65,47 @@ func (b *buffer) run() {
 
 func (b *buffer) flush() {
 	b.mu.Lock()
-	lines, dropped := b.waiting, b.dropped
-	b.waiting, b.dropped = bytes.Buffer{}, 0
+	lines, dropped, written := b.waiting, b.dropped, b.written
+	b.waiting, b.dropped, b.written = bytes.Buffer{}, 0, nil
 	b.mu.Unlock()
 	_, _ = lines.WriteTo(b.to) // there is no other place to say that it failed
+	b.mu.Lock()
+	b.stuck = false
+	if written != nil {
+		close(written)
+	}
+	b.mu.Unlock()
 	if dropped > 0 {
 		b.lost(dropped)
+	}
+}
+
+// sync returns when the lines so far were written. It waits for a reader once.
+func (b *buffer) sync() {
+	b.mu.Lock()
+	if b.closed || b.stuck {
+		b.mu.Unlock()
+		return
+	}
+	if b.written == nil {
+		b.written = make(chan struct{})
+	}
+	written := b.written
+	select {
+	case b.filled <- struct{}{}:
+	default: // it is told already
+	}
+	b.mu.Unlock()
+	select {
+	case <-written:
+	case <-time.After(closeTimeout):
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		select {
+		case <-written:
+		default:
+			b.stuck = true
+		}
 	}
 }
 

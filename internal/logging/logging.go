@@ -21,6 +21,7 @@ type Log struct {
 	Clients log.Logger
 	Server  *stdlog.Logger // for an http.Server
 	Slog    *slog.Logger   // for libraries; its lines look the same
+	Flush   func()         // waits until the lines so far were written, if somebody reads them soon
 	Close   func()         // writes what is left, if somebody reads it soon
 }
 
@@ -51,6 +52,7 @@ func New(w io.Writer, minLevel, format string) (Log, error) {
 		Clients: clients,
 		Server:  newServerLog(clients, limit(filtered)),
 		Slog:    slog.New(errorsOfClients{slgk.NewGoKitHandler(sameKeys{filtered}, slogLevel), clients}),
+		Flush:   lines.sync,
 		Close:   lines.close,
 	}, nil
 }

@@ -129,3 +129,38 @@ func TestCloseEnds(t *testing.T) {
 		_ = r.Close()
 	})
 }
+
+// TestFlush waits for a reader, and for one that does not read only once.
+func TestFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reader := &gate{opened: make(chan struct{})}
+		logger, err := New(reader, "info", "logfmt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		flush := func(want time.Duration) {
+			t.Helper()
+			begin := time.Now()
+			logger.Flush()
+			if took := time.Since(begin); took != want {
+				t.Errorf("it took %s, want %s", took, want)
+			}
+		}
+		flush(0)
+		write(logger.Logger, 0, 1)
+		flush(closeTimeout)
+		write(logger.Logger, 1, 2)
+		flush(0)
+		time.AfterFunc(time.Second, func() { close(reader.opened) })
+		time.Sleep(2 * time.Second)
+		for n := 2; n < 50; n++ {
+			write(logger.Logger, n, n+1)
+			flush(0)
+			if !strings.HasSuffix(reader.String(), fmt.Sprintf("number=%d\n", n)) {
+				t.Fatalf("line %d was not written", n)
+			}
+		}
+		logger.Close()
+		logger.Flush()
+	})
+}
