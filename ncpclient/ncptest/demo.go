@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/big"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ type Demo struct {
 	now          time.Time
 	workloads    []*workload
 	certificates []certificate
+	inventory    []Certificate // beside those that were ordered
 	orders       chance
 	nextOrder    time.Time
 	nextOrderID  int64
@@ -254,7 +256,7 @@ func (d *Demo) castAnchors() {
 	day := func(days int) string { return FormatTime(d.start.AddDate(0, 0, days)) }
 	d.SetTrustAnchors(
 		TrustAnchor{ID: "5b0c2f6e-0a51-4c7b-9a43-a1f0c9d84e11", Name: "issuing-ca-g2", Enabled: true, NotAfter: day(9 * 365), CRLs: []CRL{{Enabled: true, NextUpdate: day(6)}}},
-		TrustAnchor{ID: "8e6d1a37-52d8-4f0e-b6c5-2c7be0f3a902", Name: "partner-ca", Enabled: true, NotAfter: day(24)},
+		TrustAnchor{ID: "8e6d1a37-52d8-4f0e-b6c5-2c7be0f3a902", Name: "partner-ca", Enabled: true, NotAfter: day(24), CRLs: []CRL{{Enabled: true, NextUpdate: FormatTime(d.start.Add(18 * time.Hour))}}},
 		TrustAnchor{ID: "c3f91b74-7d2a-4e65-8f18-90d4ab6e5c33", Name: "issuing-ca-g1", NotAfter: day(-40)},
 	)
 }
@@ -262,15 +264,31 @@ func (d *Demo) castAnchors() {
 // castInventory makes the certificates that the account has: one in use runs out
 // soon, one has, and one that nobody uses will.
 func (d *Demo) castInventory() {
-	day := func(days int) string { return d.start.In(kst()).AddDate(0, 0, days).Format("2006-01-02 15:04:05") }
-	d.SetCertificates(
-		Certificate{No: 41207, Name: "www", CommonName: "www.example.com", StatusCode: "1", NotAfter: day(211), Used: []string{"lb-1", "lb-2"}},
-		Certificate{No: 41533, Name: "api", CommonName: "api.example.com", StatusCode: "1", NotAfter: day(19), Used: []string{"lb-1"}},
-		Certificate{No: 40011, Name: "old-shop", CommonName: "shop.example.com", StatusCode: "-2", NotAfter: day(-12)},
-		Certificate{No: 41918, Name: "staging", CommonName: "*.staging.example.com", StatusCode: "2", NotAfter: day(27)},
-		Certificate{No: 42002, Name: "cdn", CommonName: "cdn.example.com", StatusCode: "3", NotAfter: day(95), Used: []string{"edge-7"}},
-		Certificate{No: 42110, Name: "partners", CommonName: "partners.example.com", StatusCode: "0"},
-	)
+	day := func(days int) string { return inventoryDate(d.start.AddDate(0, 0, days)) }
+	d.inventory = []Certificate{
+		{No: 41207, Name: "www", CommonName: "www.example.com", StatusCode: "1", NotAfter: day(211), Used: []string{"lb-1", "lb-2"}},
+		{No: 41533, Name: "api", CommonName: "api.example.com", StatusCode: "1", NotAfter: day(19), Used: []string{"lb-1"}},
+		{No: 40011, Name: "old-shop", CommonName: "shop.example.com", StatusCode: "-2", NotAfter: day(-12)},
+		{No: 41918, Name: "staging", CommonName: "*.staging.example.com", StatusCode: "2", NotAfter: day(27)},
+		{No: 42002, Name: "cdn", CommonName: "cdn.example.com", StatusCode: "3", NotAfter: day(95), Used: []string{"edge-7"}},
+		{No: 42110, Name: "partners", CommonName: "partners.example.com", StatusCode: "0"},
+	}
+}
+
+func inventoryDate(at time.Time) string { return at.In(kst()).Format("2006-01-02 15:04:05") }
+
+// inInventory is a certificate that was ordered, with the status that changes tell of it.
+func (c *certificate) inInventory(status string) Certificate {
+	sites := []string{"shop", "mail", "login", "docs", "status", "media", "search"}
+	name := sites[c.id%int64(len(sites))]
+	listed := Certificate{No: c.id, Name: name, CommonName: name + ".example.com", StatusCode: "0"}
+	switch status {
+	case StatusNormal:
+		listed.StatusCode, listed.NotAfter = "1", inventoryDate(c.validated.AddDate(1, 0, 0))
+	case StatusValidationTimedOut:
+		listed.StatusCode = "-4"
+	}
+	return listed
 }
 
 // order adds an order of n certificates.
@@ -302,6 +320,7 @@ func (d *Demo) advanceCertificates(now time.Time) {
 		d.nextOrder = ordered.Add(demoOrderInterval)
 	}
 	changes := make([]Change, 0, len(d.certificates))
+	inventory := slices.Clone(d.inventory)
 	for i := range d.certificates {
 		c := &d.certificates[i]
 		change := Change{OrderID: c.order, CertificateID: c.id, Status: StatusOngoing, ChangedAt: c.ordered}
@@ -309,7 +328,9 @@ func (d *Demo) advanceCertificates(now time.Time) {
 			change.Status, change.ChangedAt = c.outcome, c.validated
 		}
 		changes = append(changes, change)
+		inventory = append(inventory, c.inInventory(change.Status))
 	}
+	d.SetCertificates(inventory...)
 	d.SetChanges(changes...)
 }
 
