@@ -95,8 +95,8 @@ type inventory struct {
 // limits of their API.
 func (i *inventory) init(a *api) {
 	rows, totals := "sslCertificateList", []string{"totalCount", "totalRows"}
-	i.pages = newPager(pageNames{page: "page", size: "pageSize", firstUnnamed: true, rows: rows, totals: totals})
-	i.pagesV1 = newPager(pageNames{rows: rows, totals: totals})
+	i.pages = &pager{names: pageNames{page: "page", size: "pageSize", firstUnnamed: true, rows: rows, totals: totals}}
+	i.pagesV1 = &pager{names: pageNames{rows: rows, totals: totals}}
 	i.list.pager, i.list.now, i.list.key = i.pages, a.cfg.Now, func(c Certificate) string { return c.ID }
 	switch {
 	case strings.HasSuffix(a.base.Path, "/v2"):

@@ -22,7 +22,7 @@ func NewExternalAccess(cfg Config) (*ExternalAccess, error) {
 	if err != nil {
 		return nil, err
 	}
-	pages := newPager(externalAccessNames())
+	pages := &pager{names: externalAccessNames()}
 	return &ExternalAccess{api: a, pages: pages, subjects: listReader[Subject]{
 		pager: pages, now: a.cfg.Now, key: func(s Subject) string { return s.ID },
 	}}, nil

@@ -3,27 +3,23 @@ package ncpclient
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
+	"maps"
 	"slices"
 )
 
 // pass is one read of a list from its first page to its end.
 type pass[T any] struct {
 	*listReader[T]
-	get     func(number, size int) (Page[T], error)
-	known   map[string]bool // rows that were there before
-	missing map[string]bool // those of them that no pass has seen yet
-	oldEnd  listEnd
+	*listMemory
+	missing []string // rows that were there before and that no pass has seen yet
 	// again is set in all passes but the first: something is missing, so nothing is
 	// believed, and the pass ends when all of it has come.
 	again bool
 
-	rows []T
-	got  map[string]bool
-	// sequence is a hash of the rows that came, in their order.
-	sequence maphash.Hash
+	rows     []T
+	keys     []string // of all that came, with repeated ones
+	got      map[string]bool
 	size     int // of the first page
-	raw      int // rows that came, with repeated ones
 	pages    int // with rows that were new
 	total    int // of the last of these pages
 	most     int // pages that the first total lets the list have
@@ -45,16 +41,17 @@ const (
 	maxListRows  = 500_000
 )
 
-func newPass[T any](r *listReader[T], rows int) *pass[T] {
-	p := &pass[T]{listReader: r, got: make(map[string]bool, rows), totalsOfPage: true}
-	p.sequence.SetSeed(r.pager.seed)
-	return p
+func newPass[T any](r *listReader[T], m *listMemory, missing []string, again bool) *pass[T] {
+	return &pass[T]{
+		listReader: r, listMemory: m, missing: missing, again: again,
+		got: make(map[string]bool, len(m.known)), totalsOfPage: true,
+	}
 }
 
 // read reads the pages until the list ends.
-func (p *pass[T]) read(size int) error {
+func (p *pass[T]) read(size int, get func(number, size int) (Page[T], error)) error {
 	for number := 0; ; number++ {
-		page, err := p.get(number, size)
+		page, err := get(number, size)
 		switch {
 		case number > 0 && errors.Is(err, ErrPageRefused):
 			p.ends(1)
@@ -64,8 +61,8 @@ func (p *pass[T]) read(size int) error {
 		case number == 0:
 			p.size, p.total, p.most = len(page.Rows), page.Total, pageLimit(len(page.Rows), page.Total)
 			size = p.size // as the server makes its pages, with a word about it or without
-		case number > p.most || p.raw > maxListRows:
-			return fmt.Errorf("page %d, after %d rows: %w", number, p.raw, ErrEndless)
+		case number > p.most || len(p.keys) > maxListRows:
+			return fmt.Errorf("page %d, after %d rows: %w", number, len(p.keys), ErrEndless)
 		}
 		if p.take(number, page) {
 			return nil
@@ -101,9 +98,9 @@ func (p *pass[T]) take(number int, page Page[T]) (ends bool) { //nolint:cyclop /
 	case p.endedHereBefore(number, full):
 		p.believed = true
 		return true
-	case p.again && len(p.known) > 0 && len(without(p.missing, p.got)) == 0:
+	case p.again && len(p.known) > 0 && !slices.ContainsFunc(p.missing, func(key string) bool { return !p.got[key] }):
 		return true
-	case number > 0 && p.short && !p.again && page.Total <= p.raw:
+	case number > 0 && p.short && !p.again && page.Total <= len(p.keys):
 		p.ends(p.size - 1)
 		return true
 	default:
@@ -138,11 +135,9 @@ func (p *pass[T]) add(number int, page Page[T]) bool {
 			p.rows = append(p.rows, row)
 		}
 		p.got[keys[i]] = true
-		_, _ = p.sequence.WriteString(keys[i]) // never fails
-		_ = p.sequence.WriteByte(0)
 	}
+	p.keys = append(p.keys, keys...)
 	p.pages++
-	p.raw += len(page.Rows)
 	p.total, p.totalsOfPage, p.idle = page.Total, ofPage, 0
 	return true
 }
@@ -170,13 +165,9 @@ func pageLimit(rows, total int) int {
 // believes nothing. A full page may have new ones behind it, if the total would not
 // tell.
 func (p *pass[T]) endedHereBefore(number int, full bool) bool {
-	return !p.again && p.raw == p.oldEnd.rows && p.total == p.oldEnd.total &&
-		(number == 0 && !full || p.pager.totalsOfList.Load() && p.total >= p.raw)
-}
-
-// repeats says whether two passes saw the same rows in the same order.
-func (p *pass[T]) repeats(other *pass[T]) bool {
-	return other != nil && p.sequence.Sum64() == other.sequence.Sum64()
+	rows := len(p.keys)
+	return !p.again && rows == p.end.rows && p.total == p.end.total &&
+		(number == 0 && !full || p.pager.totalsOfList.Load() && p.total >= rows)
 }
 
 // agrees says whether two passes prove that a row that came in neither is gone. They
@@ -185,5 +176,46 @@ func (p *pass[T]) repeats(other *pass[T]) bool {
 // to come were seen twice, and a row that was removed from a page that was read is
 // not in the second pass.
 func (p *pass[T]) agrees(other *pass[T]) bool {
-	return other != nil && p.proven && other.proven && !p.rowsMoved && !other.rowsMoved && len(p.got) == len(other.got) && len(without(p.got, other.got)) == 0
+	return other != nil && p.proven && other.proven && !p.rowsMoved && !other.rowsMoved && maps.Equal(p.got, other.got)
+}
+
+// judge compares the total with the rows of a list that did not move. If the total
+// speaks of more rows than the end leaves room for, there is a doubt, until it was
+// wrong in the same way for quirkTimes.
+func (p *pass[T]) judge() error {
+	if !p.proven && !p.believed || p.moved() || p.total < 0 {
+		return nil
+	}
+	wrong, quirk := p.total-len(p.keys), ""
+	switch {
+	case p.pages > 1 && p.totalsOfPage:
+		quirk = "the total is the number of rows of the page"
+	case wrong > 0:
+		quirk = fmt.Sprintf("the total is %d more than the rows that come", wrong)
+	case wrong < 0:
+		quirk = fmt.Sprintf("the total is %d less than the rows that come", -wrong)
+	}
+	if quirk != p.quirk {
+		p.quirk, p.times = quirk, 0
+	}
+	p.times++
+	if p.usual() {
+		p.note(quirk)
+	}
+	if p.believed || wrong <= p.slack || p.usual() && (p.pages > 1 || wrong == 1) {
+		return nil
+	}
+	return fmt.Errorf("%d rows came, but the total is %d, and there is no sure sign that the list ends there", len(p.keys), p.total)
+}
+
+// remember keeps which rows there are: with a doubt those that were known before,
+// too. got is not used any more.
+func (p *pass[T]) remember(got map[string]bool, doubt error) {
+	maps.DeleteFunc(got, func(key string, _ bool) bool { return key[0] == 0 }) // of rows without a key
+	if doubt != nil {
+		maps.Copy(got, p.known)
+	} else if p.proven && !p.moved() {
+		p.end = listEnd{rows: len(p.keys), total: p.total, at: p.now()}
+	}
+	p.known = got
 }

@@ -52,7 +52,12 @@ type listReader[T any] struct {
 	now   func() time.Time
 
 	mu     sync.Mutex // never held while a page is asked for
-	known  map[string]bool
+	memory listMemory
+}
+
+// listMemory is what a reader remembers of a list.
+type listMemory struct {
+	known  map[string]bool // the rows that were there
 	end    listEnd
 	quirk  string // how the total was wrong last time
 	times  int    // in a row
@@ -78,19 +83,26 @@ const (
 // read reads the list. Its error is that of a page, or ErrEndless.
 func (r *listReader[T]) read(size int, get func(number, size int) (Page[T], error)) (List[T], error) {
 	r.mu.Lock()
-	known, end := r.known, r.end
+	m := r.memory
 	r.mu.Unlock()
-	if r.now().Sub(end.at) >= endValid {
-		end = listEnd{}
+	list, err := r.readWith(&m, size, get)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.memory = m
+	return list, err
+}
+
+func (r *listReader[T]) readWith(m *listMemory, size int, get func(number, size int) (Page[T], error)) (List[T], error) {
+	if r.now().Sub(m.end.at) >= endValid {
+		m.end = listEnd{}
 	}
 	var all []T // of all passes
 	var got map[string]bool
 	var before *pass[T]
-	missing := known
+	var missing []string
 	for n := 1; ; n++ {
-		p := newPass(r, len(known))
-		p.get, p.known, p.missing, p.oldEnd, p.again = get, known, missing, end, n > 1
-		if err := p.read(size); err != nil {
+		p := newPass(r, m, missing, n > 1)
+		if err := p.read(size, get); err != nil {
 			return List[T]{}, err
 		}
 		if n == 1 { // most often it is the only one, and lists are long
@@ -98,23 +110,25 @@ func (r *listReader[T]) read(size int, get func(number, size int) (Page[T], erro
 		} else {
 			all, got = r.merge(all, got, p.rows)
 		}
-		if len(known) == 0 && p.repeats(before) {
+		first := len(m.known) == 0
+		if first && before != nil && slices.Equal(p.keys, before.keys) {
 			p.rowsMoved, p.totalMoved = false, false // it has rows twice, or a total that is never the same
 		}
-		missing = without(known, got)
-		doubt := r.judge(p)
+		missing = without(m.known, got)
+		doubt := p.judge()
 		switch {
 		case doubt != nil:
-			return r.remember(p, all, got, doubt), nil
-		case len(missing) == 0 && (len(known) > 0 || !p.moved() || p.total == len(all) && !p.totalMoved):
-			return r.remember(p, all, got, nil), nil
-		case p.agrees(before) && (len(missing) == 0 || p.total <= p.raw || r.usual()):
-			return r.remember(p, p.rows, p.got, nil), nil
+		case len(missing) == 0 && (!first || !p.moved() || p.total == len(all) && !p.totalMoved):
+		case p.agrees(before) && (len(missing) == 0 || p.total <= len(p.keys) || m.usual()):
+			all, got = p.rows, p.got
 		case n == maxPasses:
 			doubt = fmt.Errorf("the list changed each of the %d times that it was read, and %d rows that were there before did not come", n, len(missing))
-			return r.remember(p, all, got, doubt), nil
+		default:
+			before = p
+			continue
 		}
-		before = p
+		p.remember(got, doubt)
+		return List[T]{Rows: all, Doubt: doubt}, nil
 	}
 }
 
@@ -132,64 +146,22 @@ func (r *listReader[T]) merge(all []T, got map[string]bool, rows []T) ([]T, map[
 }
 
 // without gives the keys that are not in got.
-func without(keys, got map[string]bool) map[string]bool {
-	var rest map[string]bool
+func without(keys, got map[string]bool) (rest []string) {
 	for key := range keys {
 		if !got[key] {
-			if rest == nil {
-				rest = make(map[string]bool)
-			}
-			rest[key] = true
+			rest = append(rest, key)
 		}
 	}
 	return rest
 }
 
-// judge compares the total with the rows of a list that did not move. If the total
-// speaks of more rows than the end leaves room for, there is a doubt, until it was
-// wrong in the same way for quirkTimes.
-func (r *listReader[T]) judge(p *pass[T]) error {
-	if !p.proven && !p.believed || p.moved() || p.total < 0 {
-		return nil
-	}
-	wrong, quirk := p.total-p.raw, ""
-	switch {
-	case p.pages > 1 && p.totalsOfPage:
-		quirk = "the total is the number of rows of the page"
-	case wrong > 0:
-		quirk = fmt.Sprintf("the total is %d more than the rows that come", wrong)
-	case wrong < 0:
-		quirk = fmt.Sprintf("the total is %d less than the rows that come", -wrong)
-	}
-	r.mu.Lock()
-	if quirk != r.quirk {
-		r.quirk, r.times = quirk, 0
-	}
-	r.times++
-	r.mu.Unlock()
-	usual := r.usual()
-	if usual {
-		r.note(quirk)
-	}
-	if p.believed || wrong <= p.slack || usual && (p.pages > 1 || wrong == 1) {
-		return nil
-	}
-	return fmt.Errorf("%d rows came, but the total is %d, and there is no sure sign that the list ends there", p.raw, p.total)
-}
-
 // usual says whether the last totals were wrong, and in the same way.
-func (r *listReader[T]) usual() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.times >= quirkTimes && r.quirk != ""
-}
+func (m *listMemory) usual() bool { return m.times >= quirkTimes && m.quirk != "" }
 
 // note keeps what the server does in its own way, once.
-func (r *listReader[T]) note(quirk string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !slices.Contains(r.quirks, quirk) {
-		r.quirks = append(r.quirks, quirk)
+func (m *listMemory) note(quirk string) {
+	if !slices.Contains(m.quirks, quirk) {
+		m.quirks = append(slices.Clip(m.quirks), quirk)
 	}
 }
 
@@ -197,20 +169,5 @@ func (r *listReader[T]) note(quirk string) {
 func (r *listReader[T]) said() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.quirks)
-}
-
-// remember keeps which rows there are: with a doubt those that were known before,
-// too. got is not used any more.
-func (r *listReader[T]) remember(p *pass[T], rows []T, got map[string]bool, doubt error) List[T] {
-	maps.DeleteFunc(got, func(key string, _ bool) bool { return key[0] == 0 }) // of rows without a key
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if doubt != nil {
-		maps.Copy(got, r.known)
-	} else if p.proven && !p.moved() {
-		r.end = listEnd{rows: p.raw, total: p.total, at: r.now()}
-	}
-	r.known = got
-	return List[T]{Rows: rows, Doubt: doubt}
+	return slices.Clone(r.memory.quirks)
 }

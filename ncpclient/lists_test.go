@@ -136,7 +136,7 @@ func TestListsOfAnyServer(t *testing.T) { //nolint:cyclop // one story, told fro
 		}
 		size := rapid.IntRange(3, 20).Draw(t, "page size")
 		clock := time.Unix(1_700_000_000, 0)
-		r := &listReader[string]{pager: newPager(pageNames{}), now: func() time.Time { return clock }, key: func(id string) string { return id }}
+		r := &listReader[string]{pager: &pager{}, now: func() time.Time { return clock }, key: func(id string) string { return id }}
 		get := func(number, size int) (Page[string], error) {
 			page, err := s.get(number, size)
 			if page.Total > len(page.Rows) && (number > 0 || len(page.Rows) > 0) {
@@ -217,7 +217,7 @@ func TestAListThatMovesAllTheTime(t *testing.T) {
 			}
 			return s.get(number, size)
 		}
-		r := &listReader[string]{pager: newPager(pageNames{}), now: time.Now, key: func(id string) string { return id }}
+		r := &listReader[string]{pager: &pager{}, now: time.Now, key: func(id string) string { return id }}
 		for n := range 100 {
 			list, err := r.read(100, get)
 			if err != nil || list.Doubt != nil || len(list.Rows) != 300 {
@@ -239,7 +239,7 @@ func TestARowThatIsNew(t *testing.T) {
 			for _, end := range []string{"empty", "refused", "repeated"} {
 				for rows := range 50 {
 					s := &simList{order: order, totals: totals, end: end, capAt: 7, present: make(map[string]int)}
-					r := &listReader[string]{pager: newPager(pageNames{}), now: time.Now, key: func(id string) string { return id }}
+					r := &listReader[string]{pager: &pager{}, now: time.Now, key: func(id string) string { return id }}
 					for range rows {
 						s.create()
 					}
@@ -267,7 +267,7 @@ func TestARowThatIsGone(t *testing.T) {
 			for range rows {
 				s.create()
 			}
-			r := &listReader[string]{pager: newPager(pageNames{}), now: time.Now, key: func(id string) string { return id }}
+			r := &listReader[string]{pager: &pager{}, now: time.Now, key: func(id string) string { return id }}
 			for range quirkTimes {
 				if list, err := r.read(20, s.get); err != nil || list.Doubt != nil || len(list.Rows) != rows {
 					t.Fatalf("%s: %d rows of %d, %v, %v", totals, len(list.Rows), rows, list.Doubt, err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"net/http"
 	"net/url"
@@ -65,16 +64,6 @@ type pager struct {
 	sizeRefused, fromOne atomic.Bool
 	// totalsOfList is set once a total was larger than its page.
 	totalsOfList atomic.Bool
-	seed         maphash.Seed
-}
-
-func newPager(names pageNames) *pager { return &pager{names: names, seed: maphash.MakeSeed()} }
-
-func (p *pager) offset() int {
-	if p.fromOne.Load() {
-		return 1
-	}
-	return 0
 }
 
 func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path string, number, size int, rows func() rowDecoder[T]) (Page[T], error) {
@@ -87,7 +76,11 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path st
 			query.Set(p.names.size, strconv.Itoa(size))
 		}
 		if p.names.page != "" && (number > 0 || !p.names.firstUnnamed) {
-			query.Set(p.names.page, strconv.Itoa(number+p.offset()))
+			asked := number
+			if p.fromOne.Load() {
+				asked++
+			}
+			query.Set(p.names.page, strconv.Itoa(asked))
 		}
 		err = a.get(ctx, op, path, query, func(resp *http.Response, body io.Reader) (err error) {
 			page, err = decodePage(p.names, resp, body, number, size, rows())
@@ -102,13 +95,12 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path st
 		return page, err
 	}
 	// Only the first page may change the size: later pages are counted in it.
-	mayFallBack := number == 0 && size > DefaultPageSize && p.names.size != ""
-	if mayFallBack && p.sizeRefused.Load() {
-		return get(DefaultPageSize)
+	if number == 0 && p.sizeRefused.Load() {
+		size = min(size, DefaultPageSize)
 	}
 	page, err := get(size)
 	var e *Error
-	if !mayFallBack || !errors.As(err, &e) || e.Status != http.StatusBadRequest {
+	if number > 0 || size <= DefaultPageSize || p.names.size == "" || !errors.As(err, &e) || e.Status != http.StatusBadRequest {
 		return page, err
 	}
 	// A 400 may be about the size or about anything else (an unknown subject):

@@ -210,7 +210,7 @@ func TestEndlessLists(t *testing.T) {
 	} {
 		server := list{1 << 30, ordinary, tt.total}
 		asked := 0
-		r := &listReader[int]{pager: newPager(pageNames{}), now: time.Now, key: strconv.Itoa}
+		r := &listReader[int]{pager: &pager{}, now: time.Now, key: strconv.Itoa}
 		_, err := r.read(100, func(number, size int) (Page[int], error) {
 			asked++
 			from, to := server.page(number, size)
