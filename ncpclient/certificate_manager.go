@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // CertificateManager is a client of Certificate Manager.
@@ -126,13 +124,9 @@ const maxChanges = 50_000
 
 func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChange, error) {
 	var changes []CertificateChange
-	left := newRowBudget(maxChanges)
 	var orderID, certificateID, status text
 	fields := []field{{"orderId", &orderID}, {"certificateId", &certificateID}, {"status", &status}}
-	m, err := decodeObject(body, "orders", func(d *jsontext.Decoder) error {
-		if err := decodeRow(d, fields, left); err != nil {
-			return err
-		}
+	row := func() CertificateChange {
 		change := CertificateChange{
 			OrderID:       string(orderID),
 			CertificateID: string(certificateID),
@@ -141,9 +135,9 @@ func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChan
 		if !UsableID(change.OrderID) || !UsableID(change.CertificateID) {
 			change.OrderID, change.CertificateID = "", ""
 		}
-		changes = append(changes, change)
-		return nil
-	}, "totalCount")
+		return change
+	}
+	m, err := decodeObject(body, "orders", rowDecoder[CertificateChange]{fields, row}.into(&changes, newRowBudget(maxChanges)), "totalCount")
 	if err != nil {
 		return nil, err
 	}

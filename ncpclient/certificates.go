@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Certificate is a certificate in Certificate Manager.
@@ -188,10 +186,10 @@ func refusesVersion(err error) bool {
 	return errors.Is(err, ErrMainAccountKey) || errors.Is(err, ErrPermission) || errors.Is(err, ErrNotFound)
 }
 
-func decodeCertificates() rowDecoder[Certificate] {
+func decodeCertificates(time.Time) rowDecoder[Certificate] {
 	var id, name, commonName, domain, code, status, notAfter, validEnd text
 	var used inUse
-	fields := []field{
+	return rowDecoder[Certificate]{[]field{
 		{"certificateNo", &id},
 		{"certificateName", &name},
 		{"commonName", &commonName},
@@ -201,11 +199,7 @@ func decodeCertificates() rowDecoder[Certificate] {
 		{"notAfter", &notAfter},
 		{"validEndDate", &validEnd},
 		{"usedInstanceNoList", &used},
-	}
-	return func(d *jsontext.Decoder, left *rowBudget, page *Page[Certificate]) error {
-		if err := decodeRow(d, fields, left); err != nil {
-			return err
-		}
+	}, func() Certificate {
 		c := Certificate{
 			Name:       string(name),
 			CommonName: cmp.Or(string(commonName), string(domain)),
@@ -218,9 +212,8 @@ func decodeCertificates() rowDecoder[Certificate] {
 		date := cmp.Or(string(notAfter), string(validEnd))
 		c.NotAfter = parseDate(date)
 		c.Unreadable = c.NotAfter.IsZero() && (strings.TrimSpace(date) != "" || strings.HasPrefix(string(c.Status), certificateNormal))
-		page.Rows = append(page.Rows, c)
-		return nil
-	}
+		return c
+	}}
 }
 
 // inUse says whether a list, which may come as text, holds anything.

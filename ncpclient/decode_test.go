@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
@@ -140,10 +141,8 @@ func TestDecodeErrorsQuoteNothing(t *testing.T) {
 		`{"s3cret":{"s3cret":s3cret}}`, `{"rows":[{"s3cret":[s3cret]}]}`, `{"rows":[{"issuer":"\ud800s3cret\x"}]}`, `{"rows":["s3cret":1]}`,
 		`{"rows":"s3cret"}`, `"s3cret"`, `s3cret`, `{} s3cret`, `{"s3cret`, `{"rows":[{"s3cret":{"s3cret`,
 	} {
-		row := decodeCredentials(new(*PresentedCertificate))
-		_, err := decodeObject(strings.NewReader(in), "rows", func(d *jsontext.Decoder) error {
-			return row(d, newRowBudget(10), &Page[Credential]{})
-		})
+		row := decodeCredentials(time.Time{}, new(*PresentedCertificate))
+		_, err := decodeObject(strings.NewReader(in), "rows", row.into(new([]Credential), newRowBudget(10)))
 		if err == nil || strings.Contains(err.Error(), "s3") {
 			t.Errorf("%s: %v", in, err)
 		}

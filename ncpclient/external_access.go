@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // ExternalAccess is a client of the External Access API.
@@ -84,9 +82,9 @@ func (c *ExternalAccess) CredentialsPage(ctx context.Context, subjectID string, 
 	}
 	var presented *PresentedCertificate
 	page, err := getPage(ctx, c.api, c.pages, OpCredentials, "subjects/"+url.PathEscape(subjectID)+"/credentials", number, size,
-		func() rowDecoder[Credential] {
+		func(clock time.Time) rowDecoder[Credential] {
 			presented = nil // of a try before
-			return decodeCredentials(&presented)
+			return decodeCredentials(clock, &presented)
 		})
 	if err != nil {
 		return CredentialsPage{}, err
@@ -118,19 +116,15 @@ func (c *ExternalAccess) PageSizeRefused() bool { return c.pages.sizeRefused.Loa
 
 // decodeSubjects leaves the ID of a row empty if it could not be used: one such
 // row must not hide the others.
-func decodeSubjects() rowDecoder[Subject] {
+func decodeSubjects(time.Time) rowDecoder[Subject] {
 	var id, x509Subject, enabled, updateTime, lastSeenTime text
-	fields := []field{
+	return rowDecoder[Subject]{[]field{
 		{"subjectId", &id},
 		{"x509Subject", &x509Subject},
 		{"enabled", &enabled},
 		{"updateTime", &updateTime},
 		{"lastSeenTime", &lastSeenTime},
-	}
-	return func(d *jsontext.Decoder, left *rowBudget, page *Page[Subject]) error {
-		if err := decodeRow(d, fields, left); err != nil {
-			return err
-		}
+	}, func() Subject {
 		s := Subject{
 			X509Subject: string(x509Subject),
 			Enabled:     parseFlag(string(enabled)),
@@ -140,39 +134,34 @@ func decodeSubjects() rowDecoder[Subject] {
 		if UsableID(string(id)) {
 			s.ID = string(id)
 		}
-		page.Rows = append(page.Rows, s)
-		return nil
-	}
+		return s
+	}}
 }
 
 // decodeCredentials keeps one certificate of a page (x509CertificateData), that
 // of its newest row: they are most of the answer's bytes, and there is no room for
-// all of them. A row that claims to be of the future is not the newest.
-func decodeCredentials(presented **PresentedCertificate) rowDecoder[Credential] {
+// all of them. A row that claims to be of the future, by the server's clock, is not the
+// newest.
+func decodeCredentials(clock time.Time, presented **PresentedCertificate) rowDecoder[Credential] {
 	var issuer, serialNumber, failed, seenTime text
 	var certificate held
-	fields := []field{
+	return rowDecoder[Credential]{[]field{
 		{"issuer", &issuer},
 		{"serialNumber", &serialNumber},
 		{"failed", &failed},
 		{"seenTime", &seenTime},
 		{"x509CertificateData", &certificate},
-	}
-	return func(d *jsontext.Decoder, left *rowBudget, page *Page[Credential]) error {
-		if err := decodeRow(d, fields, left); err != nil {
-			return err
-		}
+	}, func() Credential {
 		row := Credential{
 			Issuer:       string(issuer),
 			SerialNumber: string(serialNumber),
 			Failed:       parseFlag(string(failed)),
 			SeenTime:     parseTime(string(seenTime)),
 		}
-		page.Rows = append(page.Rows, row)
-		future := !page.Date.IsZero() && row.SeenTime.After(page.Date.Add(maxClockOffset))
+		future := !clock.IsZero() && row.SeenTime.After(clock.Add(maxClockOffset))
 		newest := *presented
 		if row.SeenTime.IsZero() || future || newest != nil && !row.SeenTime.After(newest.SeenTime) {
-			return nil
+			return row
 		}
 		if newest == nil {
 			newest = &PresentedCertificate{}
@@ -180,6 +169,6 @@ func decodeCredentials(presented **PresentedCertificate) rowDecoder[Credential] 
 		}
 		newest.SeenTime, newest.SerialNumber = row.SeenTime, row.SerialNumber
 		newest.raw, certificate = certificate, newest.raw // the older one's room is for the next row's
-		return nil
-	}
+		return row
+	}}
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 
 	"ncp_exporter/ncpclient/ncptest"
@@ -147,7 +146,7 @@ func FuzzDecodePage(f *testing.F) {
 		}
 		credentials, err := decodeHistory(resp, bytes.NewReader(body), number, size)
 		check(len(credentials.Rows), Page[struct{}]{Size: credentials.Size, Asked: credentials.Asked, Total: credentials.Total}, err)
-		subjects, err := decodePage(externalAccessNames(), resp, bytes.NewReader(body), number, size, decodeSubjects())
+		subjects, err := decodePage(externalAccessNames(), resp, bytes.NewReader(body), number, size, decodeSubjects)
 		check(len(subjects.Rows), Page[struct{}]{Size: subjects.Size, Asked: subjects.Asked, Total: subjects.Total}, err)
 		for _, s := range subjects.Rows {
 			if s.ID != "" && !UsableID(s.ID) {
@@ -239,14 +238,13 @@ func FuzzDecodeRowIsLikeEncodingJSON(f *testing.F) {
 			}
 			break
 		}
-		row, page := decodeCredentials(new(*PresentedCertificate)), Page[Credential]{}
-		_, err := decodeObject(bytes.NewReader(body), "content", func(d *jsontext.Decoder) error {
-			return row(d, newRowBudget(len(body)), &page)
-		})
+		var rows []Credential
+		into := decodeCredentials(time.Time{}, new(*PresentedCertificate)).into(&rows, newRowBudget(len(body)))
+		_, err := decodeObject(bytes.NewReader(body), "content", into)
 		if (err == nil) != valid {
 			t.Fatalf("valid: %t, but %v: %q", valid, err, body)
 		}
-		if diff := cmp.Diff(want, page.Rows); valid && diff != "" {
+		if diff := cmp.Diff(want, rows); valid && diff != "" {
 			t.Fatalf("%q: %s", body, diff)
 		}
 	})

@@ -41,13 +41,6 @@ const (
 	maxListRows  = 500_000
 )
 
-func newPass[T any](r *listReader[T], m *listMemory, missing []string, again bool) *pass[T] {
-	return &pass[T]{
-		listReader: r, listMemory: m, missing: missing, again: again,
-		got: make(map[string]bool, len(m.known)), totalsOfPage: true,
-	}
-}
-
 // read reads the pages until the list ends.
 func (p *pass[T]) read(size int, get func(number, size int) (Page[T], error)) error {
 	for number := 0; ; number++ {

@@ -101,7 +101,7 @@ func (r *listReader[T]) readWith(m *listMemory, size int, get func(number, size 
 	var before *pass[T]
 	var missing []string
 	for n := 1; ; n++ {
-		p := newPass(r, m, missing, n > 1)
+		p := &pass[T]{listReader: r, listMemory: m, missing: missing, again: n > 1, got: make(map[string]bool, len(m.known)), totalsOfPage: true}
 		if err := p.read(size, get); err != nil {
 			return List[T]{}, err
 		}

@@ -168,7 +168,9 @@ func answer(r *http.Request, status int, body string, headers ...string) *http.R
 // decodeHistory reads a page of credentials without a network.
 func decodeHistory(resp *http.Response, body io.Reader, number, size int) (CredentialsPage, error) {
 	var presented *PresentedCertificate
-	page, err := decodePage(externalAccessNames(), resp, body, number, size, decodeCredentials(&presented))
+	page, err := decodePage(externalAccessNames(), resp, body, number, size, func(clock time.Time) rowDecoder[Credential] {
+		return decodeCredentials(clock, &presented)
+	})
 	return CredentialsPage{page, presented}, err
 }
 

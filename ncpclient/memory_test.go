@@ -97,7 +97,7 @@ func TestLargePagesAreRead(t *testing.T) {
 	t.Parallel()
 	for size, rows := range map[int]int{20: minPageRows, minPageRows: 2 * minPageRows, 3_000: 30_000} {
 		page := `{"totalElements":1,"content":[{}` + strings.Repeat(",{}", rows-1) + `]}`
-		got, err := decodePage(externalAccessNames(), &http.Response{StatusCode: http.StatusOK}, strings.NewReader(page), 0, size, decodeSubjects())
+		got, err := decodePage(externalAccessNames(), &http.Response{StatusCode: http.StatusOK}, strings.NewReader(page), 0, size, decodeSubjects)
 		if err != nil || len(got.Rows) != rows {
 			t.Errorf("%d rows of %d: %d, %v", rows, size, len(got.Rows), err)
 		}

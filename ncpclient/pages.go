@@ -41,8 +41,23 @@ type Page[T any] struct {
 // to the *Error too.
 var ErrPageRefused = errors.New("the server has no such page")
 
-// A rowDecoder reads the rows of one page, one by one, and adds them to it.
-type rowDecoder[T any] func(*jsontext.Decoder, *rowBudget, *Page[T]) error
+// A rowDecoder makes a row of the fields that were read of it. It is for one list: its
+// fields remember the row before.
+type rowDecoder[T any] struct {
+	fields []field
+	row    func() T
+}
+
+// into adds the rows of an array to a list, one by one.
+func (r rowDecoder[T]) into(rows *[]T, left *rowBudget) func(*jsontext.Decoder) error {
+	return func(d *jsontext.Decoder) error {
+		if err := decodeRow(d, r.fields, left); err != nil {
+			return err
+		}
+		*rows = append(*rows, r.row())
+		return nil
+	}
+}
 
 // pageNames are what an API calls the parts of a page, and of the question for
 // one.
@@ -66,7 +81,7 @@ type pager struct {
 	totalsOfList atomic.Bool
 }
 
-func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path string, number, size int, rows func() rowDecoder[T]) (Page[T], error) {
+func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path string, number, size int, rows func(clock time.Time) rowDecoder[T]) (Page[T], error) {
 	if number < 0 || size < 1 {
 		return Page[T]{}, fmt.Errorf("page %d with %d rows cannot be asked for: pages count from 0 and hold at least 1 row", number, size)
 	}
@@ -83,7 +98,7 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path st
 			query.Set(p.names.page, strconv.Itoa(asked))
 		}
 		err = a.get(ctx, op, path, query, func(resp *http.Response, body io.Reader) (err error) {
-			page, err = decodePage(p.names, resp, body, number, size, rows())
+			page, err = decodePage(p.names, resp, body, number, size, rows)
 			return err
 		})
 		if (number > 0 || len(page.Rows) > 0) && page.Total > len(page.Rows) {
@@ -116,34 +131,26 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path st
 // refusesPage says whether an error may be about the number of the page.
 func refusesPage(err error) bool {
 	var e *Error
-	var other *otherPageError
-	return errors.As(err, &other) || errors.As(err, &e) && slices.Contains([]int{
+	return errors.Is(err, errOtherPage) || errors.As(err, &e) && slices.Contains([]int{
 		http.StatusBadRequest, http.StatusNotFound, http.StatusGone,
 		http.StatusRequestedRangeNotSatisfiable, http.StatusUnprocessableEntity,
 	}, e.Status)
 }
 
-// otherPageError is an answer with another page than was asked for.
-type otherPageError struct{ asked, came int }
-
-func (e *otherPageError) Error() string {
-	return fmt.Sprintf("page %d was asked for, but page %d came", e.asked, e.came)
-}
+var errOtherPage = errors.New("another page came than was asked for")
 
 // minPageRows is how many rows a page may have even if far fewer were asked for:
 // a server may not know of the size. Small rows take far more memory than they
 // took on the wire, and ten such pages may come at one time.
 const minPageRows = 20_000
 
-func decodePage[T any](names pageNames, resp *http.Response, body io.Reader, number, size int, row rowDecoder[T]) (Page[T], error) {
+func decodePage[T any](names pageNames, resp *http.Response, body io.Reader, number, size int, rows func(clock time.Time) rowDecoder[T]) (Page[T], error) {
 	page := Page[T]{Asked: size}
 	// A million rows do not fit into the largest answer that is read, and ten
 	// times as many with their text still fit into 32 bits.
 	left := newRowBudget(max(minPageRows, 10*min(size, 1_000_000)))
 	page.Date, _ = http.ParseTime(resp.Header.Get("Date"))
-	m, err := decodeObject(body, names.rows, func(d *jsontext.Decoder) error {
-		return row(d, left, &page)
-	}, slices.Concat(names.totals, []string{names.pageNo, names.pageSize})...)
+	m, err := decodeObject(body, names.rows, rows(page.Date).into(&page.Rows, left), slices.Concat(names.totals, []string{names.pageNo, names.pageSize})...)
 	if err != nil {
 		return Page[T]{}, err
 	}
@@ -157,7 +164,7 @@ func decodePage[T any](names pageNames, resp *http.Response, body io.Reader, num
 		// An error envelope, or anything else: never an empty list.
 		return Page[T]{}, refusal(resp, m, errors.New("the answer is not a page"))
 	case pageNo != unknownCount && pageNo != number:
-		return Page[T]{}, &otherPageError{number, pageNo}
+		return Page[T]{}, fmt.Errorf("%w: %d in place of %d", errOtherPage, pageNo, number)
 	}
 	page.Total, page.Size = total, max(0, pageSize)
 	return page, nil
