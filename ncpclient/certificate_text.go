@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // ErrUnreadableCertificate is a text that holds no certificate that can be read.
@@ -44,11 +46,7 @@ func (c *PresentedCertificate) Identity() [sha256.Size]byte {
 
 // Validity reads the certificate. Its only error is ErrUnreadableCertificate.
 func (c *PresentedCertificate) Validity() (Validity, error) {
-	s, err := unquote(c.raw)
-	if err != nil {
-		return Validity{}, ErrUnreadableCertificate
-	}
-	return certificateValidity(s, c.SerialNumber)
+	return certificateValidity(unquote(jsontext.Value(c.raw)), c.SerialNumber)
 }
 
 const (
@@ -62,12 +60,11 @@ const (
 // held is a value as it came, held until the next one comes.
 type held []byte
 
-func (h *held) UnmarshalJSON(b []byte) error {
+func (h *held) set(b jsontext.Value) {
 	if len(b) > maxCertificateData {
 		b = nil
 	}
 	*h = append((*h)[:0], b...)
-	return nil
 }
 
 // certificateValidity reads when a certificate is valid from a text: PEM or base64

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Certificate is a certificate in Certificate Manager.
@@ -83,28 +85,35 @@ func parseCertificateStatus(texts ...string) CertificateStatus {
 
 // inventory is how the list of certificates is asked for.
 type inventory struct {
-	v1, v2         *api // nil if there is none
-	pagesV1, pages *pager
-	refused        atomic.Bool // version 2, for its key or at its site
-	list           listReader[Certificate]
+	versions []inventoryVersion
+	works    atomic.Int32 // the first of them that worked last time
+	list     listReader[Certificate]
+}
+
+type inventoryVersion struct {
+	api   *api
+	path  string
+	pages *pager
 }
 
 // init finds the address of version 1 beside that of version 2. Both share the
 // limits of their API.
 func (i *inventory) init(a *api) {
 	rows, totals := "sslCertificateList", []string{"totalCount", "totalRows"}
-	i.pages = &pager{names: pageNames{page: "page", size: "pageSize", firstUnnamed: true, rows: rows, totals: totals}}
-	i.pagesV1 = &pager{names: pageNames{rows: rows, totals: totals}}
-	i.list.pager, i.list.now, i.list.key = i.pages, a.cfg.Now, func(c Certificate) string { return c.ID }
+	pages := &pager{names: pageNames{page: "page", size: "pageSize", firstUnnamed: true, rows: rows, totals: totals}}
+	i.list.pager, i.list.now, i.list.key = pages, a.cfg.Now, func(c Certificate) string { return c.ID }
+	v2 := inventoryVersion{a, "certificate/certificates", pages}
+	v1 := inventoryVersion{a, "certificates", &pager{names: pageNames{rows: rows, totals: totals}}}
 	switch {
 	case strings.HasSuffix(a.base.Path, "/v2"):
 		older := *a
 		older.base = a.base.JoinPath("../v1")
-		i.v1, i.v2 = &older, a
+		v1.api = &older
+		i.versions = []inventoryVersion{v2, v1}
 	case strings.HasSuffix(a.base.Path, "/v1"):
-		i.v1 = a
+		i.versions = []inventoryVersion{v1}
 	default:
-		i.v2 = a
+		i.versions = []inventoryVersion{v2}
 	}
 }
 
@@ -123,47 +132,46 @@ func (c *CertificateManager) FirstCertificates(ctx context.Context, size int) (P
 
 // pagesOf gives the pages of one read, all of the version that gives the first.
 func (i *inventory) pagesOf(ctx context.Context) func(number, size int) (Page[Certificate], error) {
+	var v inventoryVersion
 	var first Page[Certificate]
-	older := false
-	return func(number, size int) (Page[Certificate], error) {
-		if number == 0 {
-			older = i.v2 == nil || i.v1 != nil && i.refused.Load()
-		}
-		var page Page[Certificate]
-		var err error
-		if !older {
-			page, err = i.page(ctx, number, size, first)
-			if number > 0 || i.v1 == nil || !refusesVersion(err) {
-				first = page
-				return page, err
-			}
-			older = true
-		}
+	return func(number, size int) (page Page[Certificate], err error) {
 		if number > 0 {
-			return Page[Certificate]{}, nil // there are no pages
+			return v.page(ctx, number, size, first)
 		}
-		page, err = getPage(ctx, i.v1, i.pagesV1, OpCertificates, "certificates", 0, size, decodeCertificates)
-		page, err = empty(page, err)
-		i.refused.Store(err == nil) // else version 2 has another chance
+		for n := i.works.Load(); int(n) < len(i.versions); n++ {
+			v = i.versions[n]
+			if page, err = v.page(ctx, 0, size, first); err == nil {
+				i.works.Store(n)
+				break
+			}
+			i.works.Store(0) // version 2 has another chance
+			if !refusesVersion(err) {
+				break
+			}
+		}
+		first = page
 		return page, err
 	}
 }
 
-// page asks version 2 for a page. Pages count from 1 when the second is the first
-// again and the third is not: then it is no server that repeats its last page.
-func (i *inventory) page(ctx context.Context, number, size int, first Page[Certificate]) (Page[Certificate], error) {
+// page asks for a page. Pages count from 1 when the second is the first again and the
+// third is not: then it is no server that repeats its last page.
+func (v inventoryVersion) page(ctx context.Context, number, size int, first Page[Certificate]) (Page[Certificate], error) {
+	if number > 0 && v.pages.names.page == "" {
+		return Page[Certificate]{}, nil // there is one only
+	}
 	get := func() (Page[Certificate], error) {
-		page, err := getPage(ctx, i.v2, i.pages, OpCertificates, "certificate/certificates", number, size, decodeCertificates)
+		page, err := getPage(ctx, v.api, v.pages, OpCertificates, v.path, number, size, decodeCertificates)
 		return empty(page, err)
 	}
 	page, err := get()
 	isFirst := func() bool { return err == nil && len(page.Rows) > 0 && reflect.DeepEqual(page.Rows, first.Rows) }
-	if number != 1 || i.pages.fromOne.Load() || !isFirst() {
+	if number != 1 || v.pages.fromOne.Load() || !isFirst() {
 		return page, err
 	}
-	i.pages.fromOne.Store(true)
+	v.pages.fromOne.Store(true)
 	if page, err = get(); isFirst() || err != nil && !errors.Is(err, ErrPageRefused) {
-		i.pages.fromOne.Store(false)
+		v.pages.fromOne.Store(false)
 	}
 	return page, err
 }
@@ -219,10 +227,9 @@ func decodeCertificates(time.Time) rowDecoder[Certificate] {
 // inUse says whether a list, which may come as text, holds anything.
 type inUse struct{ is *bool }
 
-func (u *inUse) UnmarshalJSON(b []byte) error {
+func (u *inUse) set(b jsontext.Value) {
 	u.is = nil
-	if string(b) != "null" && b[0] != '{' {
+	if kind := b.Kind(); kind != 'n' && kind != '{' {
 		u.is = new(len(bytes.Trim(b, "[]\" \t\r\n")) > 0)
 	}
-	return nil
 }

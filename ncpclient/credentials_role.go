@@ -105,20 +105,16 @@ func (s *serverRole) ask(ctx context.Context) (Keys, time.Time, error) {
 	if err != nil {
 		return Keys{}, time.Time{}, err
 	}
-	var answer struct {
-		AccessKeyID     text `json:"AccessKeyId"`
-		SecretAccessKey text `json:"SecretAccessKey"`
-		Expiration      text `json:"Expiration"`
-	}
+	var answer members
 	if err := json.Unmarshal(body, &answer); err != nil {
 		// The error's text may quote what was read.
 		return Keys{}, time.Time{}, errors.New("the metadata service's keys are not JSON")
 	}
-	keys := Keys{AccessKey: string(answer.AccessKeyID), SecretKey: string(answer.SecretAccessKey)}
+	keys := Keys{AccessKey: answer.text("AccessKeyId"), SecretKey: answer.text("SecretAccessKey")}
 	if err := keys.check(); err != nil {
 		return Keys{}, time.Time{}, err
 	}
-	expires := parseTime(string(answer.Expiration))
+	expires := parseTime(answer.text("Expiration"))
 	if expires.IsZero() {
 		expires = s.now().Add(2 * roleKeysRenewal)
 	}

@@ -9,18 +9,20 @@ import (
 // kst is the zone of NCP's times that name none.
 var kst = time.FixedZone("KST", 9*60*60) //nolint:gochecknoglobals // a constant in all but syntax
 
-// timeLayouts are the forms of a time that NCP and its sibling APIs write. A
-// blank in place of the T is accepted, and so is a fraction of a second, which
-// time.Parse takes behind any of them.
-var timeLayouts = [...]string{ //nolint:gochecknoglobals // a constant in all but syntax
+// dateLayouts are the forms of a date that NCP and its sibling APIs write: first those
+// of a time, of which there are timeLayouts. A blank in place of the T is accepted, and
+// so is a fraction of a second, which time.Parse takes behind any of them.
+var dateLayouts = []string{ //nolint:gochecknoglobals // a constant in all but syntax
 	"2006-01-02T15:04:05Z07:00",
 	"2006-01-02T15:04:05Z0700",
 	"2006-01-02T15:04:05Z07",
 	"2006-01-02T15:04:05",
+	"2006-01-02",
+	"20060102",
+	"20060102150405",
 }
 
-// dateLayouts are the forms of an expiry date beside those.
-var dateLayouts = [...]string{"2006-01-02", "20060102", "20060102150405"} //nolint:gochecknoglobals // a constant in all but syntax
+const timeLayouts = 4
 
 const (
 	// minYear: placeholders such as 0001-01-01 and 1970-01-01 are older than NCP.
@@ -35,7 +37,7 @@ const (
 // (then it is KST), or a number of seconds or milliseconds since 1970. It returns
 // the zero time for anything else, as a row with such a time must be survived.
 func parseTime(s string) time.Time {
-	return plausible(parseLayouts(strings.TrimSpace(s), timeLayouts[:]), maxTimeYear)
+	return plausible(parseLayouts(strings.TrimSpace(s), dateLayouts[:timeLayouts]), maxTimeYear)
 }
 
 // parseDate reads when something begins or expires: what parseTime reads, a date
@@ -43,12 +45,7 @@ func parseTime(s string) time.Time {
 // returns the zero time for anything else, placeholders such as 1970-01-01 among
 // them: a date that is wrong is worse than none.
 func parseDate(s string) time.Time {
-	s = strings.TrimSpace(s)
-	t := parseLayouts(s, timeLayouts[:])
-	if t.IsZero() {
-		t = parseLayouts(s, dateLayouts[:])
-	}
-	return plausible(t, maxDateYear)
+	return plausible(parseLayouts(strings.TrimSpace(s), dateLayouts), maxDateYear)
 }
 
 // maxDate is longer than any date.

@@ -20,34 +20,32 @@ import (
 // digits. null is empty.
 type text string
 
-func (t *text) UnmarshalJSON(b []byte) error {
+func (t *text) set(b jsontext.Value) {
 	content := b // nearly always the text is a part of the value
 	switch {
 	case string(b) == "null":
 		content = nil
 	case len(b) > maxText || b[0] == '"' && (bytes.IndexByte(b, '\\') >= 0 || !utf8.Valid(b)):
-		s, err := unquote(b)
-		*t = text(cutText(b, s))
-		return err
+		*t = text(cutText(b, unquote(b)))
+		return
 	case b[0] == '"':
 		content = b[1 : len(b)-1]
 	}
 	if string(content) != string(*t) { // no copy of what the row before had as well
 		*t = text(content)
 	}
-	return nil
 }
 
 // unquote is what a text makes of a value, in its whole length.
-func unquote(b []byte) (s string, err error) {
+func unquote(b jsontext.Value) (s string) {
 	switch {
-	case bytes.Equal(b, []byte("null")):
-		return "", nil
-	case len(b) > 0 && b[0] == '"':
-		err = json.Unmarshal(b, &s)
-		return s, err
+	case string(b) == "null":
+		return ""
+	case bytes.HasPrefix(b, []byte(`"`)):
+		_ = json.Unmarshal(b, &s) // it is valid
+		return s
 	default:
-		return string(b), nil
+		return string(b)
 	}
 }
 
@@ -123,7 +121,7 @@ func decodeDocument(r io.Reader, read func(*jsontext.Decoder) error) (err error)
 	d := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	body.consumed, body.unread = d.InputOffset, d.UnreadBuffer
 	if err := read(d); err != nil {
-		return err
+		return syntaxError(err)
 	}
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return errors.New("something follows the JSON document")
@@ -165,15 +163,15 @@ func decodeMembers(d *jsontext.Decoder, list string, element func(*jsontext.Deco
 	token, err := d.ReadToken()
 	switch {
 	case err != nil:
-		return nil, syntaxError(err)
+		return nil, err
 	case token.Kind() != '{':
-		return nil, fmt.Errorf("a JSON object was expected, not %s", describe(token.Kind()))
+		return nil, fmt.Errorf("a JSON object was expected, not %q", token.Kind())
 	}
 	m := make(members)
 	for d.PeekKind() != '}' {
 		token, err := d.ReadToken()
 		if err != nil {
-			return nil, syntaxError(err)
+			return nil, err
 		}
 		name := token.String()
 		switch {
@@ -187,11 +185,11 @@ func decodeMembers(d *jsontext.Decoder, list string, element func(*jsontext.Deco
 			err = d.SkipValue()
 		}
 		if err != nil {
-			return nil, syntaxError(err)
+			return nil, err
 		}
 	}
 	_, err = d.ReadToken()
-	return m, syntaxError(err)
+	return m, err
 }
 
 // decodeMember is a value as it came; of a long string it is the beginning.
@@ -200,11 +198,7 @@ func decodeMember(d *jsontext.Decoder) (json.RawMessage, error) {
 	if err != nil || raw.Kind() != '"' || len(raw) <= maxText {
 		return json.RawMessage(raw.Clone()), err
 	}
-	var t text
-	if err := t.UnmarshalJSON(raw); err != nil {
-		return nil, err
-	}
-	return json.Marshal(t)
+	return json.Marshal(cutText(raw, unquote(raw)))
 }
 
 // decodeArray reads an array and leaves [] of it, or null.
@@ -212,25 +206,25 @@ func decodeArray(d *jsontext.Decoder, element func(*jsontext.Decoder) error) (js
 	token, err := d.ReadToken()
 	switch {
 	case err != nil:
-		return nil, syntaxError(err)
+		return nil, err
 	case token.Kind() == 'n':
 		return json.RawMessage("null"), nil
 	case token.Kind() != '[':
-		return nil, fmt.Errorf("an array was expected, not %s", describe(token.Kind()))
+		return nil, fmt.Errorf("an array was expected, not %q", token.Kind())
 	}
 	for d.PeekKind() != ']' {
 		if err := element(d); err != nil {
-			return nil, syntaxError(err)
+			return nil, err
 		}
 	}
 	_, err = d.ReadToken()
-	return json.RawMessage("[]"), syntaxError(err)
+	return json.RawMessage("[]"), err
 }
 
 // field is a member of a row that is read. All others are skipped without a copy.
 type field struct {
 	name string
-	into json.Unmarshaler
+	into interface{ set(value jsontext.Value) }
 }
 
 // decodeRow reads one element of an array into fields; those that it does not
@@ -246,11 +240,8 @@ func decodeRow(d *jsontext.Decoder, fields []field, left *rowBudget) error {
 		return err
 	}
 	for i, f := range fields {
-		if seen&(1<<i) != 0 {
-			continue
-		}
-		if err := f.into.UnmarshalJSON([]byte("null")); err != nil {
-			return err
+		if seen&(1<<i) == 0 {
+			f.into.set(jsontext.Value("null"))
 		}
 	}
 	return nil
@@ -280,9 +271,7 @@ func decodeFields(d *jsontext.Decoder, fields []field) (seen uint, length int, e
 		if err != nil {
 			return 0, 0, err
 		}
-		if err := fields[i].into.UnmarshalJSON(value); err != nil {
-			return 0, 0, err
-		}
+		fields[i].into.set(value)
 		seen |= 1 << i
 		if _, reused := fields[i].into.(*held); !reused { // it takes no more room with each row
 			length += min(len(value), maxText)
@@ -297,11 +286,7 @@ func decodeFields(d *jsontext.Decoder, fields []field) (seen uint, length int, e
 func find(fields []field, quoted jsontext.Value) int {
 	name := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(name, '\\') >= 0 {
-		var t text
-		if t.UnmarshalJSON(quoted) != nil {
-			return -1
-		}
-		name = []byte(t)
+		name = []byte(unquote(quoted))
 	}
 	for i := range fields {
 		if string(name) == fields[i].name {
@@ -314,22 +299,6 @@ func find(fields []field, quoted jsontext.Value) int {
 		}
 	}
 	return -1
-}
-
-// describe names a token by its kind only: its text is foreign and may be a secret.
-func describe(kind jsontext.Kind) string {
-	switch kind {
-	case '"':
-		return "a string"
-	case '0':
-		return "a number"
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
-	default:
-		return kind.String() // null, false, true
-	}
 }
 
 // syntaxError makes the end of the input an error of its own: inside a document

@@ -43,8 +43,8 @@ func TestLenientFields(t *testing.T) {
 	} {
 		for _, before := range []text{"before", "null", text(in), want.text} { // what was there before does not stay
 			got := before
-			if err := got.UnmarshalJSON([]byte(in)); err != nil || got != want.text || parseCount(string(got)) != want.count {
-				t.Errorf("%s: %q, %v, want %+v", in, got, err, want)
+			if got.set([]byte(in)); got != want.text || parseCount(string(got)) != want.count {
+				t.Errorf("%s: %q, want %+v", in, got, want)
 			}
 			if diff := cmp.Diff(want.flag, parseFlag(string(got))); diff != "" {
 				t.Errorf("%s: %s", in, diff)

@@ -58,11 +58,10 @@ func (m members) text(names ...string) string {
 
 // textOf is a JSON string or number without outer blanks; anything else is no text.
 func textOf(raw json.RawMessage) string {
-	var t text
-	if len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || json.Unmarshal(raw, &t) != nil {
+	if len(raw) == 0 || raw[0] == '{' || raw[0] == '[' {
 		return ""
 	}
-	return strings.TrimSpace(string(t))
+	return strings.TrimSpace(unquote(jsontext.Value(raw)))
 }
 
 // isEnvelopeMember says whether a member of an object may tell of an error.

@@ -195,6 +195,11 @@ func FuzzCleanText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string, limit int) { checkClean(t, s, max(0, min(limit, 1<<20))) })
 }
 
+func (t *text) UnmarshalJSON(b []byte) error {
+	t.set(b)
+	return nil
+}
+
 // What is read of a row is what encoding/json reads of it, in all of its
 // leniency: names in any case, the last of several, rows that are no objects.
 func FuzzDecodeRowIsLikeEncodingJSON(f *testing.F) {

@@ -141,11 +141,7 @@ func leavesOf(raw jsontext.Value) (leaves, error) {
 			if at, length := d.StackIndex(d.StackDepth()); at == '{' && length%2 == 1 {
 				continue // the name of a member
 			}
-			leaf, err := unquote(value)
-			if err != nil {
-				return nil, err
-			}
-			row[strings.ToLower(string(d.StackPointer()))] = leaf
+			row[strings.ToLower(string(d.StackPointer()))] = unquote(value)
 		default:
 			return row, nil // the end: the value was read before, and is valid
 		}
