@@ -187,7 +187,7 @@ func (a *api) attempt(ctx context.Context, u *url.URL, decode decoder) *Error {
 		offset, _ := clockOffset(resp, a.cfg.Now())
 		return newStatusError(a.name, resp, offset)
 	}
-	body := &trackedReader{r: resp.Body}
+	body := &hookedBody{ReadCloser: resp.Body}
 	err = decode(resp, body)
 	switch {
 	case err == nil:
@@ -198,19 +198,4 @@ func (a *api) attempt(ctx context.Context, u *url.URL, decode decoder) *Error {
 	default:
 		return newDecodeError(resp, err)
 	}
-}
-
-// trackedReader keeps the first error that ended it early: a body that is read
-// again after its error may give a vaguer one.
-type trackedReader struct {
-	r   io.Reader
-	err error
-}
-
-func (t *trackedReader) Read(p []byte) (int, error) {
-	n, err := t.r.Read(p)
-	if err != nil && err != io.EOF && t.err == nil {
-		t.err = err
-	}
-	return n, err
 }

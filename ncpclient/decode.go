@@ -110,7 +110,7 @@ func (b *rowBudget) take(text int) error {
 // decodeDocument calls read for the one JSON value of r, as a stream. Anything
 // behind that value is an error.
 func decodeDocument(r io.Reader, read func(*jsontext.Decoder) error) (err error) {
-	body := &cutReader{trackedReader: trackedReader{r: skipBOM(r)}}
+	body := &cutReader{source: skipBOM(r)}
 	defer func() {
 		if err != nil && body.err != nil {
 			err = body.err // and not what the JSON looked like without the rest

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"hash"
+	"io"
 	"unicode/utf8"
 )
 
@@ -30,7 +31,8 @@ const cutMark = `\u0000sha256:`
 // cutReader is the source of a decoder. It gives what it reads, until the decoder
 // has to hold more than maxValue at one time; then it cuts long strings.
 type cutReader struct {
-	trackedReader
+	source   io.Reader
+	err      error         // the first that ended it early
 	consumed func() int64  // by the decoder
 	unread   func() []byte // what the decoder holds
 	given    int64         // to the decoder
@@ -59,6 +61,9 @@ func (c *cutReader) Read(p []byte) (int, error) {
 	// In small steps, so that what the decoder holds does not jump over a bound.
 	n, err := c.read(p[:min(len(p), maxStep)])
 	c.given += int64(n)
+	if err != nil && err != io.EOF && c.err == nil { //nolint:errorlint // io.EOF is never wrapped by a Reader
+		c.err = err
+	}
 	return n, err
 }
 
@@ -69,10 +74,10 @@ const (
 
 func (c *cutReader) read(p []byte) (int, error) {
 	if !c.cutting {
-		return c.trackedReader.Read(p)
+		return c.source.Read(p)
 	}
 	for len(c.pending) == 0 {
-		n, err := c.trackedReader.Read(p)
+		n, err := c.source.Read(p)
 		c.pending = c.state.cut(c.pending[:0], p[:n], maxPassed)
 		if err != nil && len(c.pending) == 0 {
 			return 0, err
