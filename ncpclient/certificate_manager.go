@@ -54,13 +54,10 @@ const (
 
 // parseValidationStatus reads orders[].status, without regard to case and outer blanks.
 func parseValidationStatus(s string) ValidationStatus {
-	switch strings.ToLower(strings.TrimSpace(s)) {
-	case "normal":
-		return StatusNormal
-	case "ongoing":
-		return StatusOngoing
-	case "validation timed out":
-		return StatusValidationTimedOut
+	s = strings.ReplaceAll(strings.ToLower(strings.TrimSpace(s)), " ", "_")
+	switch status := ValidationStatus(s); status {
+	case StatusNormal, StatusOngoing, StatusValidationTimedOut:
+		return status
 	default:
 		return StatusUnknown
 	}
@@ -81,8 +78,11 @@ const (
 	MaxRecentChangesWindow = 7 * 24 * time.Hour
 )
 
-// Answers of Certificate Manager that mean an empty list.
-var emptyListCodes = map[string]bool{"2200": true, "1006": true} //nolint:gochecknoglobals // a constant in all but syntax
+// isEmptyList says whether an error of Certificate Manager means an empty list.
+func isEmptyList(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Code == "2200" || e.Code == "1006")
+}
 
 // RecentChanges asks Certificate Manager (GET /certificate/recentChanges) for
 // the certificates whose validation status changed inside the window before
@@ -99,8 +99,7 @@ func (c *CertificateManager) RecentChanges(ctx context.Context, window time.Dura
 			changes, err = decodeRecentChanges(resp, body)
 			return err
 		})
-	var e *Error
-	if errors.As(err, &e) && emptyListCodes[e.Code] {
+	if isEmptyList(err) {
 		return nil, nil
 	}
 	return changes, err

@@ -162,7 +162,10 @@ func (v inventoryVersion) page(ctx context.Context, number, size int, first Page
 	}
 	get := func() (Page[Certificate], error) {
 		page, err := getPage(ctx, v.api, v.pages, OpCertificates, v.path, number, size, decodeCertificates)
-		return empty(page, err)
+		if isEmptyList(err) {
+			return Page[Certificate]{}, nil
+		}
+		return page, err
 	}
 	page, err := get()
 	isFirst := func() bool { return err == nil && len(page.Rows) > 0 && reflect.DeepEqual(page.Rows, first.Rows) }
@@ -179,15 +182,6 @@ func (v inventoryVersion) page(ctx context.Context, number, size int, first Page
 // Quirks are the ways in which the server's list of certificates is known to differ
 // from what it says of it, as those of ExternalAccess.
 func (c *CertificateManager) Quirks() []string { return c.inventory.list.said() }
-
-// empty makes the error that says that there is no certificate a list of none.
-func empty(page Page[Certificate], err error) (Page[Certificate], error) {
-	var e *Error
-	if errors.As(err, &e) && emptyListCodes[e.Code] {
-		return Page[Certificate]{}, nil
-	}
-	return page, err
-}
 
 // refusesVersion says whether an error is about the version and not the question.
 func refusesVersion(err error) bool {

@@ -113,20 +113,12 @@ func ParseBaseURL(s string) (*url.URL, error) {
 		return nil, errors.New("not of the form https://host/api/v1")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, errors.New("a base URL must not have a query or a fragment")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback():
 		return nil, errors.New("http is accepted for loopback addresses only: use https")
 	}
 	u = u.JoinPath() // cleans the path
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
 	return u, nil
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }
 
 // decoder reads the body of an answer with an HTTP status of 2xx. An *Error
@@ -174,9 +166,7 @@ func (a *api) attempt(ctx context.Context, u *url.URL, decode decoder) *Error {
 	req.Header.Set("Accept", "application/json")
 	// Certificate Manager marks this as required even without a body.
 	req.Header.Set("Content-Type", "application/json")
-	if a.cfg.UserAgent != "" {
-		req.Header.Set("User-Agent", a.cfg.UserAgent)
-	}
+	req.Header.Set("User-Agent", a.cfg.UserAgent)
 	resp, err := a.sender.RoundTrip(req)
 	if err != nil {
 		return newTransportError(err)

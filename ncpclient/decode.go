@@ -305,15 +305,13 @@ func find(fields []field, quoted jsontext.Value) int {
 // it means that the rest is missing. Of other errors only the place is kept:
 // jsontext quotes the document, which may repeat the keys that were sent.
 func syntaxError(err error) error {
-	var syntax *jsontext.SyntacticError
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return io.ErrUnexpectedEOF
-	case errors.As(err, &syntax):
-		return fmt.Errorf("no valid JSON after byte %d", syntax.ByteOffset)
-	default:
-		return err
 	}
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		return fmt.Errorf("no valid JSON after byte %d", syntax.ByteOffset)
+	}
+	return err
 }
 
 // skipBOM drops a byte order mark.

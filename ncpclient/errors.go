@@ -147,16 +147,14 @@ func (e *Error) temporary() bool {
 
 // newTransportError makes the error of a request that got no whole answer.
 func newTransportError(err error) *Error {
-	var known *Error
-	var limited *limitError
-	var tooLong *http.MaxBytesError
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
 	switch {
-	case errors.As(err, &known):
-		return known
-	case errors.As(err, &limited):
+	case is[*limitError](err):
 		return &Error{Reason: ErrLimited, err: err}
-	case errors.As(err, &tooLong):
-		return tooLarge("it is larger than %d MiB", tooLong.Limit>>20)
+	case is[*http.MaxBytesError](err):
+		return tooLarge("it is larger than %d MiB", maxBodyBytes>>20)
 	case errors.Is(err, errRequestTimeout), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &Error{Reason: ErrTimeout, err: err}
 	default:
@@ -166,8 +164,8 @@ func newTransportError(err error) *Error {
 
 // newDecodeError makes the error of a whole answer that could not be read.
 func newDecodeError(resp *http.Response, err error) *Error {
-	var e *Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
 		return &Error{Reason: ErrMalformedAnswer, Status: resp.StatusCode, err: err}
 	}
 	e.Status = resp.StatusCode

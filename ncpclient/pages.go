@@ -114,8 +114,8 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path st
 		size = min(size, DefaultPageSize)
 	}
 	page, err := get(size)
-	var e *Error
-	if number > 0 || size <= DefaultPageSize || p.names.size == "" || !errors.As(err, &e) || e.Status != http.StatusBadRequest {
+	e, ok := errors.AsType[*Error](err)
+	if number > 0 || size <= DefaultPageSize || p.names.size == "" || !ok || e.Status != http.StatusBadRequest {
 		return page, err
 	}
 	// A 400 may be about the size or about anything else (an unknown subject):
@@ -130,8 +130,8 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path st
 
 // refusesPage says whether an error may be about the number of the page.
 func refusesPage(err error) bool {
-	var e *Error
-	return errors.Is(err, errOtherPage) || errors.As(err, &e) && slices.Contains([]int{
+	e, ok := errors.AsType[*Error](err)
+	return errors.Is(err, errOtherPage) || ok && slices.Contains([]int{
 		http.StatusBadRequest, http.StatusNotFound, http.StatusGone,
 		http.StatusRequestedRangeNotSatisfiable, http.StatusUnprocessableEntity,
 	}, e.Status)

@@ -109,15 +109,14 @@ func (a *api) keysChanged(ctx context.Context, refused Keys) bool {
 // permanentTransportError tells what no retry fixes: a certificate that cannot
 // be trusted, a host that does not exist, a peer that does not speak TLS.
 func permanentTransportError(err error) bool {
-	var (
-		verification *tls.CertificateVerificationError
-		authority    x509.UnknownAuthorityError
-		hostname     x509.HostnameError
-		record       tls.RecordHeaderError
-		dns          *net.DNSError
-		op           *net.OpError
-	)
-	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &hostname) ||
-		errors.As(err, &record) || errors.As(err, &dns) && dns.IsNotFound ||
-		errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") // a TLS alert, by crypto/tls
+	dns, isDNS := errors.AsType[*net.DNSError](err)
+	op, isOp := errors.AsType[*net.OpError](err)
+	return is[*tls.CertificateVerificationError](err) || is[x509.UnknownAuthorityError](err) || is[x509.HostnameError](err) ||
+		is[tls.RecordHeaderError](err) || isDNS && dns.IsNotFound ||
+		isOp && (op.Op == "remote error" || op.Op == "local error") // a TLS alert, by crypto/tls
+}
+
+func is[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
 }

@@ -2,6 +2,7 @@ package ncpclient
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -34,18 +35,18 @@ const maxListed = 10_000
 // TrustAnchors asks for all trust anchors (GET /trust-anchors).
 func (c *ExternalAccess) TrustAnchors(ctx context.Context) ([]TrustAnchor, error) {
 	return getList(ctx, c.api, OpTrustAnchors, "trust-anchors", func(row leaves) TrustAnchor {
-		name := row.first("/name", "/trustanchorname")
+		name := cmp.Or(row["/name"], row["/trustanchorname"])
 		anchor := TrustAnchor{
 			Name:     cutText([]byte(name), name),
 			Enabled:  parseFlag(row["/enabled"]),
-			NotAfter: parseDate(row.first("/source/sourcedata/notafterdate", "/notafterdate", "/source/notafterdate")),
+			NotAfter: parseDate(cmp.Or(row["/source/sourcedata/notafterdate"], row["/notafterdate"], row["/source/notafterdate"])),
 		}
-		if id := row.first("/trustanchorid", "/id"); UsableID(id) {
+		if id := cmp.Or(row["/trustanchorid"], row["/id"]); UsableID(id) {
 			anchor.ID = id
 		}
 		if anchor.NotAfter.IsZero() {
 			// Not documented, but what the expiry date is of.
-			v, _ := certificateValidity(row.first("/source/sourcedata/x509certificatedata"), "")
+			v, _ := certificateValidity(row["/source/sourcedata/x509certificatedata"], "")
 			anchor.NotAfter = v.NotAfter
 		}
 		return anchor
@@ -102,11 +103,7 @@ func getList[T any](ctx context.Context, a *api, op Operation, path string, read
 			if err := left.take(min(len(raw), maxText)); err != nil {
 				return err
 			}
-			row, err := leavesOf(raw)
-			if err != nil {
-				return err
-			}
-			rows = append(rows, read(row))
+			rows = append(rows, read(leavesOf(raw)))
 			return nil
 		})
 	})
@@ -124,37 +121,23 @@ type leaves map[string]string
 // maxLeaves bounds what is kept of one row.
 const maxLeaves = 200
 
-func leavesOf(raw jsontext.Value) (leaves, error) {
+// leavesOf takes a value that is valid JSON.
+func leavesOf(raw jsontext.Value) leaves {
 	row := make(leaves)
 	d := jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	for len(row) < maxLeaves {
-		switch kind := d.PeekKind(); kind {
+		switch d.PeekKind() {
 		case '{', '}', 'n':
-			if _, err := d.ReadToken(); err != nil {
-				return nil, err
-			}
+			_, _ = d.ReadToken()
 		case '"', '0', 't', 'f', '[':
-			value, err := d.ReadValue()
-			if err != nil {
-				return nil, err
-			}
+			value, _ := d.ReadValue()
 			if at, length := d.StackIndex(d.StackDepth()); at == '{' && length%2 == 1 {
 				continue // the name of a member
 			}
 			row[strings.ToLower(string(d.StackPointer()))] = unquote(value)
 		default:
-			return row, nil // the end: the value was read before, and is valid
+			return row // the end
 		}
 	}
-	return row, nil
-}
-
-// first is the first of these that is there.
-func (l leaves) first(names ...string) string {
-	for _, name := range names {
-		if value := l[name]; value != "" {
-			return value
-		}
-	}
-	return ""
+	return row
 }

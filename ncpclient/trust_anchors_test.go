@@ -55,9 +55,9 @@ func TestLists(t *testing.T) {
 		}
 	}
 	// One hostile row has no more leaves than others.
-	many, err := leavesOf([]byte(`{"a":` + strings.Repeat(`{"x":1,"a":`, 5000) + `1` + strings.Repeat(`}`, 5000) + `}`))
-	if err != nil || len(many) > maxLeaves {
-		t.Errorf("%d leaves, %v", len(many), err)
+	many := leavesOf([]byte(`{"a":` + strings.Repeat(`{"x":1,"a":`, 5000) + `1` + strings.Repeat(`}`, 5000) + `}`))
+	if len(many) > maxLeaves {
+		t.Errorf("%d leaves", len(many))
 	}
 }
 
