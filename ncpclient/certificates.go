@@ -169,12 +169,12 @@ func (v inventoryVersion) page(ctx context.Context, number, size int, first Page
 	}
 	page, err := get()
 	isFirst := func() bool { return err == nil && len(page.Rows) > 0 && reflect.DeepEqual(page.Rows, first.Rows) }
-	if number != 1 || v.pages.fromOne.Load() || !isFirst() {
+	if number != 1 || v.pages.first.Load() == 1 || !isFirst() {
 		return page, err
 	}
-	v.pages.fromOne.Store(true)
+	v.pages.first.Store(1)
 	if page, err = get(); isFirst() || err != nil && !errors.Is(err, ErrPageRefused) {
-		v.pages.fromOne.Store(false)
+		v.pages.first.Store(0)
 	}
 	return page, err
 }

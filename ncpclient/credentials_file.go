@@ -103,7 +103,7 @@ func (f *fileCredentials) refresh(ctx context.Context) error {
 
 func (f *fileCredentials) readIfChanged() error {
 	before := f.read.Load()
-	if !f.changed(before.files) {
+	if slices.EqualFunc(f.paths, before.files, isUnchanged) {
 		return nil
 	}
 	now := readKeys{files: make([]os.FileInfo, len(f.paths))}
@@ -116,23 +116,15 @@ func (f *fileCredentials) readIfChanged() error {
 	}
 	var err error
 	if now.keys, err = f.parse(contents); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", f.source, err)
 	}
 	f.read.Store(&now)
 	return nil
 }
 
-func (f *fileCredentials) changed(files []os.FileInfo) bool {
-	if files == nil {
-		return true
-	}
-	for i, path := range f.paths {
-		info, err := os.Stat(path)
-		if err != nil || !os.SameFile(info, files[i]) || info.Size() != files[i].Size() || !info.ModTime().Equal(files[i].ModTime()) {
-			return true
-		}
-	}
-	return false
+func isUnchanged(path string, was os.FileInfo) bool {
+	now, err := os.Stat(path)
+	return err == nil && os.SameFile(now, was) && now.Size() == was.Size() && now.ModTime().Equal(was.ModTime())
 }
 
 // maxCredentialsFile is far more than any file of keys has.
@@ -160,10 +152,7 @@ func newKeyFileCredentials(accessKeyPath, secretKeyPath string) (Credentials, er
 	return newFileCredentials("files "+accessKeyPath+" and "+secretKeyPath, []string{accessKeyPath, secretKeyPath},
 		func(contents []string) (Keys, error) {
 			keys := Keys{AccessKey: Tidy(contents[0]), SecretKey: Tidy(contents[1])}
-			if err := keys.check(); err != nil {
-				return Keys{}, fmt.Errorf("%s and %s: %w", accessKeyPath, secretKeyPath, err)
-			}
-			return keys, nil
+			return keys, keys.check()
 		})
 }
 
@@ -177,13 +166,7 @@ func newProfileCredentials(path, profile string) (Credentials, error) {
 		profile = defaultProfile
 	}
 	return newFileCredentials("profile "+profile+" of "+path, []string{path},
-		func(contents []string) (Keys, error) {
-			keys, err := profileKeys(contents[0], profile)
-			if err != nil {
-				return Keys{}, fmt.Errorf("%s: %w", path, err)
-			}
-			return keys, nil
-		})
+		func(contents []string) (Keys, error) { return profileKeys(contents[0], profile) })
 }
 
 func profileKeys(content, profile string) (Keys, error) {

@@ -138,26 +138,17 @@ func parseXMLEnvelope(body []byte) envelope {
 // fill copies what an answer says of itself, with our own headers taken out of
 // it: a server may echo what it was sent.
 func (e *Error) fill(resp *http.Response, env envelope) {
-	var secrets []string
-	if resp.Request != nil {
-		for _, h := range []string{headerAccessKey, headerSignature} {
-			if v := resp.Request.Header.Get(h); v != "" {
-				secrets = append(secrets, v, "[redacted]")
-			}
-		}
-	}
 	clean := func(s string, limit int) string {
-		return cleanText(strings.NewReplacer(secrets...).Replace(s), limit)
+		if resp.Request != nil {
+			s = redact(s, resp.Request.Header)
+		}
+		return cleanText(s, limit)
 	}
+	header := resp.Header.Get
 	e.Code = clean(env.code, maxToken)
 	e.Message = clean(env.message, maxMessage)
-	e.RequestID = clean(env.requestID, maxToken)
-	for _, h := range []string{"x-ncp-trace-id", "x-ncp-apigw-request-id", "x-request-id"} {
-		if e.RequestID == "" {
-			e.RequestID = clean(resp.Header.Get(h), maxToken)
-		}
-	}
-	e.Origin = clean(resp.Header.Get("x-ncp-apigw-response-origin"), maxToken)
+	e.RequestID = clean(cmp.Or(env.requestID, header("x-ncp-trace-id"), header("x-ncp-apigw-request-id"), header("x-request-id")), maxToken)
+	e.Origin = clean(header("x-ncp-apigw-response-origin"), maxToken)
 }
 
 // checkEnvelope finds the errors that come with HTTP 200, also beside an empty

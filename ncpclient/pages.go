@@ -74,9 +74,10 @@ type pageNames struct {
 type pager struct {
 	names pageNames
 	// sizeRefused is set once the server has refused a page size that was
-	// larger than DefaultPageSize, fromOne once it is known that its pages count
-	// from 1.
-	sizeRefused, fromOne atomic.Bool
+	// larger than DefaultPageSize.
+	sizeRefused atomic.Bool
+	// first is the number of the first page: 0, or 1 once that is known.
+	first atomic.Int32
 	// totalsOfList is set once a total was larger than its page.
 	totalsOfList atomic.Bool
 }
@@ -87,15 +88,11 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path st
 	}
 	get := func(size int) (page Page[T], err error) {
 		query := url.Values{}
-		if p.names.page != "" {
+		if p.names.size != "" {
 			query.Set(p.names.size, strconv.Itoa(size))
 		}
 		if p.names.page != "" && (number > 0 || !p.names.firstUnnamed) {
-			asked := number
-			if p.fromOne.Load() {
-				asked++
-			}
-			query.Set(p.names.page, strconv.Itoa(asked))
+			query.Set(p.names.page, strconv.Itoa(number+int(p.first.Load())))
 		}
 		err = a.get(ctx, op, path, query, func(resp *http.Response, body io.Reader) (err error) {
 			page, err = decodePage(p.names, resp, body, number, size, rows)
@@ -120,12 +117,11 @@ func getPage[T any](ctx context.Context, a *api, p *pager, op Operation, path st
 	}
 	// A 400 may be about the size or about anything else (an unknown subject):
 	// only if the smaller page comes it was the size.
-	smaller, smallerErr := get(DefaultPageSize)
-	if smallerErr != nil {
-		return page, err
+	if smaller, smallerErr := get(DefaultPageSize); smallerErr == nil {
+		p.sizeRefused.Store(true)
+		return smaller, nil
 	}
-	p.sizeRefused.Store(true)
-	return smaller, nil
+	return page, err
 }
 
 // refusesPage says whether an error may be about the number of the page.

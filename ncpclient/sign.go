@@ -47,17 +47,23 @@ func (s *signer) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Header.Set(headerTimestamp, timestamp)
 	req.Header.Set(headerAccessKey, keys.AccessKey)
-	signed := signature(req.Method, req.URL.RequestURI(), timestamp, keys)
-	req.Header.Set(headerSignature, signed)
+	req.Header.Set(headerSignature, signature(req.Method, req.URL.RequestURI(), timestamp, keys))
 	resp, err := s.next.RoundTrip(req)
 	if err != nil {
 		// net/http quotes an answer that it cannot read, and that may repeat what was sent.
-		return nil, &redactedError{
-			text: strings.NewReplacer(keys.AccessKey, "[redacted]", signed, "[redacted]").Replace(err.Error()),
-			err:  err,
-		}
+		return nil, &redactedError{redact(err.Error(), req.Header), err}
 	}
 	return resp, nil
+}
+
+// redact takes out of a text what our headers say of the keys.
+func redact(s string, sent http.Header) string {
+	for _, name := range []string{headerAccessKey, headerSignature} {
+		if value := sent.Get(name); value != "" {
+			s = strings.ReplaceAll(s, value, "[redacted]")
+		}
+	}
+	return s
 }
 
 // redactedError is an error without what it quoted of our headers.
