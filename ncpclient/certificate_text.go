@@ -78,7 +78,7 @@ func certificateValidity(text, serialNumber string) (Validity, error) {
 	}
 	for _, c := range chain {
 		if sameSerial(c.SerialNumber, serialNumber) {
-			return c.validity(), nil
+			return c.Validity, nil
 		}
 	}
 	leaf := slices.IndexFunc(chain, func(c *tbsCertificate) bool {
@@ -86,7 +86,7 @@ func certificateValidity(text, serialNumber string) (Validity, error) {
 			return other != c && bytes.Equal(other.Issuer.FullBytes, c.Subject.FullBytes)
 		})
 	})
-	return chain[max(0, leaf)].validity(), nil
+	return chain[max(0, leaf)].Validity, nil
 }
 
 // tbsCertificate is the part of a certificate that is needed here. The rest may
@@ -97,12 +97,8 @@ type tbsCertificate struct {
 	SerialNumber *big.Int
 	Algorithm    asn1.RawValue
 	Issuer       asn1.RawValue
-	Validity     struct{ NotBefore, NotAfter time.Time }
+	Validity     Validity
 	Subject      asn1.RawValue
-}
-
-func (c *tbsCertificate) validity() Validity {
-	return Validity{NotBefore: c.Validity.NotBefore.UTC(), NotAfter: c.Validity.NotAfter.UTC()}
 }
 
 // certificatesIn are the certificates of a text, in its order.
@@ -117,15 +113,14 @@ func certificatesIn(s string) []*tbsCertificate {
 		if _, err := asn1.Unmarshal(der, &outer); err != nil {
 			continue
 		}
-		if _, err := asn1.Unmarshal(outer.TBS.FullBytes, &c); err == nil && c.plausible() {
+		_, err := asn1.Unmarshal(outer.TBS.FullBytes, &c)
+		v := &c.Validity
+		v.NotBefore, v.NotAfter = v.NotBefore.UTC(), v.NotAfter.UTC()
+		if err == nil && !v.NotAfter.Before(v.NotBefore) && v.NotAfter.Unix() > 0 {
 			chain = append(chain, &c)
 		}
 	}
 	return chain
-}
-
-func (c *tbsCertificate) plausible() bool {
-	return !c.Validity.NotAfter.Before(c.Validity.NotBefore) && c.Validity.NotAfter.Unix() > 0
 }
 
 // derIn are the DER values of a text: those of its PEM blocks of this type or, if

@@ -101,20 +101,20 @@ func (m members) flatEnvelope() envelope {
 	return env
 }
 
-// parseXMLEnvelope takes the elements by name wherever they stand; of an HTML
-// page that leaves the title.
+// parseXMLEnvelope takes the elements by name wherever they stand; of an HTML page
+// that leaves the title.
 func parseXMLEnvelope(body []byte) envelope {
-	var env envelope
 	d := xml.NewDecoder(bytes.NewReader(body))
 	d.Strict = false
 	d.AutoClose = xml.HTMLAutoClose
 	d.Entity = xml.HTMLEntity
 	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
-	var element string
+	found := make(members)
+	element := ""
 	for {
 		token, err := d.Token()
 		if err != nil {
-			return env
+			return found.envelope().or(envelope{message: found.text("title")})
 		}
 		switch token := token.(type) {
 		case xml.StartElement:
@@ -122,14 +122,8 @@ func parseXMLEnvelope(body []byte) envelope {
 		case xml.EndElement:
 			element = ""
 		case xml.CharData:
-			value := strings.TrimSpace(string(token))
-			switch strings.ToLower(element) {
-			case "errorcode", "returncode", "code":
-				env.code = cmp.Or(env.code, value)
-			case "message", "returnmessage", "title":
-				env.message = cmp.Or(env.message, value)
-			case "requestid":
-				env.requestID = cmp.Or(env.requestID, value)
+			if found.text(element) == "" {
+				found[element], _ = json.Marshal(string(token)) // never fails
 			}
 		}
 	}

@@ -50,7 +50,9 @@ func (a *api) withRetries(ctx context.Context, c *call, attempt func() *Error) e
 			return e
 		}
 		a.cfg.Observer.RequestRetried(a.name, c.operation)
-		if !sleep(ctx, wait) {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
 			return e
 		}
 	}
@@ -84,18 +86,6 @@ func (a *api) nextTry(ctx context.Context, c *call, e *Error, left *budget) (wai
 	left.retries--
 	left.timeout = left.timeout && e.Reason != ErrTimeout
 	return wait, true
-}
-
-// sleep waits, and says whether it did so to the end.
-func sleep(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // keysChanged reads the keys anew after a 401 and says whether they are others
