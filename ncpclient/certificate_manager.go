@@ -72,7 +72,7 @@ type CertificateChange struct {
 	Status        ValidationStatus
 }
 
-// The window that recentChanges accepts.
+// The window that RecentChanges accepts.
 const (
 	MinRecentChangesWindow = time.Second
 	MaxRecentChangesWindow = 7 * 24 * time.Hour
@@ -118,8 +118,7 @@ func windowQuery(window time.Duration) (url.Values, error) {
 	return url.Values{"seconds": {strconv.Itoa(int(window / time.Second))}}, nil
 }
 
-// maxChanges bounds the rows of an answer, which has no pages.
-const maxChanges = 50_000
+const maxChanges = 50_000 // of an answer, which has no pages
 
 func decodeRecentChanges(resp *http.Response, body io.Reader) ([]CertificateChange, error) {
 	var changes []CertificateChange

@@ -125,20 +125,14 @@ func certificatesIn(s string) []*tbsCertificate {
 
 // derIn are the DER values of a text: those of its PEM blocks of this type or, if
 // it is no PEM, of the base64 that it is.
-func derIn(s, blockType string) [][]byte {
+func derIn(s, blockType string) (all [][]byte) {
 	if !strings.Contains(s, "-----BEGIN") {
-		der, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
-		if err != nil || len(der) == 0 {
-			return nil
+		if der, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s)); err == nil {
+			all = append(all, der)
 		}
-		return [][]byte{der}
+		return all
 	}
-	var all [][]byte
-	for rest := []byte(s); len(all) < maxChain; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
+	for block, rest := pem.Decode([]byte(s)); block != nil && len(all) < maxChain; block, rest = pem.Decode(rest) {
 		if block.Type == blockType {
 			all = append(all, block.Bytes)
 		}

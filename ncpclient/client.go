@@ -21,7 +21,7 @@ const (
 // Operation names an operation of an API.
 type Operation string
 
-// The operations that this package calls.
+// The operations.
 const (
 	OpRecentChanges Operation = "recentChanges"
 	OpSubjects      Operation = "subjects"
@@ -92,7 +92,6 @@ func newAPI(name string, cfg Config) (*api, error) {
 	return &api{name: name, base: base, cfg: cfg, sender: chain(name, cfg)}, nil
 }
 
-// noopObserver is the Observer of a client that has none.
 type noopObserver struct{}
 
 func (noopObserver) RequestDone(Observation)          {}
@@ -103,8 +102,7 @@ func (noopObserver) RequestRetried(string, Operation) {}
 func ParseBaseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(strings.TrimSpace(s))
 	if err != nil {
-		// The text of a url.Error holds the URL, which might hold a password.
-		return nil, errors.New("not a URL")
+		return nil, errors.New("not a URL") // the error's text may hold a password
 	}
 	switch {
 	case u.User != nil:
@@ -157,7 +155,6 @@ func callOf(ctx context.Context) *call {
 	return c
 }
 
-// attempt sends one request and reads its answer.
 func (a *api) attempt(ctx context.Context, u *url.URL, decode decoder) *Error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
 	if err != nil {
@@ -183,8 +180,7 @@ func (a *api) attempt(ctx context.Context, u *url.URL, decode decoder) *Error {
 	case err == nil:
 		return nil
 	case body.err != nil:
-		// The JSON broke because the body did: the body's error is the cause.
-		return newTransportError(body.err)
+		return newTransportError(body.err) // and not what the JSON looked like without the rest
 	default:
 		return newDecodeError(resp, err)
 	}

@@ -28,18 +28,16 @@ type fileCredentials struct {
 	read    atomic.Pointer[readKeys]
 }
 
-// readKeys are keys as they were read.
 type readKeys struct {
 	keys  Keys
 	files []os.FileInfo // as they were then; nil after Invalidate
 }
 
-// maxFileWait is how long a call waits for files that it has keys of: most are
-// read in no time.
-const maxFileWait = time.Second
-
-// maxFirstFileWait is how long the start waits for them.
-const maxFirstFileWait = 10 * time.Second
+const (
+	maxFileWait        = time.Second // of a call, which has the last keys
+	maxFirstFileWait   = 10 * time.Second
+	maxCredentialsFile = 1 << 20
+)
 
 // newFileCredentials reads the files once, so that an error in one shows at the
 // start.
@@ -127,9 +125,6 @@ func isUnchanged(path string, was os.FileInfo) bool {
 	return err == nil && os.SameFile(now, was) && now.Size() == was.Size() && now.ModTime().Equal(was.ModTime())
 }
 
-// maxCredentialsFile is far more than any file of keys has.
-const maxCredentialsFile = 1 << 20
-
 // readSmallFile reads a file. What is none, such as a named pipe, is not even opened,
 // as that may block. Links are followed.
 func readSmallFile(path string) (string, os.FileInfo, error) {
@@ -156,15 +151,12 @@ func newKeyFileCredentials(accessKeyPath, secretKeyPath string) (Credentials, er
 		})
 }
 
-// defaultProfile is the section that keys without a section belong to.
 const defaultProfile = "DEFAULT"
 
 // newProfileCredentials reads the keys of a profile from a file as NCP's own
 // tools write it.
 func newProfileCredentials(path, profile string) (Credentials, error) {
-	if profile == "" {
-		profile = defaultProfile
-	}
+	profile = cmp.Or(profile, defaultProfile)
 	return newFileCredentials("profile "+profile+" of "+path, []string{path},
 		func(contents []string) (Keys, error) { return profileKeys(contents[0], profile) })
 }

@@ -31,6 +31,8 @@ const (
 	maxTimeYear = 2200
 	// maxDateYear bounds an expiry date: 9999-12-31 is how "never" is written.
 	maxDateYear = 9999
+	// maxDate is longer than any date.
+	maxDate = 40
 )
 
 // parseTime reads a time as NCP writes it: ISO 8601 with a zone or without one
@@ -47,9 +49,6 @@ func parseTime(s string) time.Time {
 func parseDate(s string) time.Time {
 	return plausible(parseLayouts(strings.TrimSpace(s), dateLayouts), maxDateYear)
 }
-
-// maxDate is longer than any date.
-const maxDate = 40
 
 func parseLayouts(s string, layouts []string) time.Time {
 	if len(s) > maxDate {

@@ -12,8 +12,7 @@ import (
 )
 
 const (
-	// firstBackoff bounds the wait before the first retry; it doubles with each.
-	firstBackoff = 200 * time.Millisecond
+	firstBackoff = 200 * time.Millisecond // it doubles with each retry
 	maxBackoff   = 5 * time.Second
 )
 

@@ -15,18 +15,14 @@ import (
 	"time"
 )
 
-// maxBodyBytes is the size of the largest answer that is read, after
-// decompression. More is an error with reason ErrTooLarge.
-const maxBodyBytes = 32 << 20
-
-// maxHeaderBytes bounds the header of an answer.
-const maxHeaderBytes = 256 << 10
+const (
+	maxBodyBytes   = 32 << 20 // of an answer, after decompression
+	maxHeaderBytes = 256 << 10
+)
 
 // NewTransport returns the pooled transport that sends the requests of all
-// APIs. maxConnsPerHost is the number of idle connections that are kept for
-// each host; proxy picks a proxy for a request (http.ProxyFromEnvironment, or
-// nil for none).
-func NewTransport(maxConnsPerHost int, proxy func(*http.Request) (*url.URL, error)) *http.Transport {
+// APIs. proxy picks a proxy for a request; nil is none.
+func NewTransport(maxIdleConnsPerHost int, proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 	// One HTTP/2 connection would put all requests of an API behind whichever
 	// of them hangs; the concurrency here is small, so HTTP/1.1 costs nothing.
 	var protocols http.Protocols
@@ -36,7 +32,7 @@ func NewTransport(maxConnsPerHost int, proxy func(*http.Request) (*url.URL, erro
 		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    5 * time.Second,
-		MaxIdleConnsPerHost:    maxConnsPerHost,
+		MaxIdleConnsPerHost:    maxIdleConnsPerHost,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		Protocols:              &protocols,
@@ -66,11 +62,9 @@ func chain(api string, cfg Config) *limit {
 	return newLimit(rt, cfg)
 }
 
-// errRequestTimeout is the cause of a context that ended because one request
-// took too long, as against the deadline of the whole call.
+// errRequestTimeout is the end of one request, as against that of the whole call.
 var errRequestTimeout = errors.New("the request took longer than the timeout of one request")
 
-// timeout bounds one HTTP request, from the dial to the last byte of the body.
 type timeout struct {
 	next    http.RoundTripper
 	timeout time.Duration
@@ -103,12 +97,9 @@ func (t *timeout) RoundTrip(req *http.Request) (*http.Response, error) {
 type Observation struct {
 	API       string // APICertificateManager or APIExternalAccess
 	Operation Operation
-	// URL is what was asked for, without a password.
-	URL string
-	// Status is the HTTP status, or 0 if no whole answer came.
-	Status int
-	// Duration is the time from the start of sending to the end of the body.
-	Duration time.Duration
+	URL       string        // what was asked for, without a password
+	Status    int           // the HTTP status; 0 if no whole answer came
+	Duration  time.Duration // from the start of sending to the end of the body
 	// ClockOffset is the Date header of the answer less this machine's clock,
 	// exact to a second; HasClockOffset is false if there was no such header.
 	ClockOffset    time.Duration
@@ -122,7 +113,6 @@ type Observer interface {
 	RequestRetried(api string, op Operation)
 }
 
-// observe tells the Observer of each request.
 type observe struct {
 	next     http.RoundTripper
 	api      string
@@ -151,7 +141,6 @@ func (t *observe) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// clockOffset is the server's clock less now.
 func clockOffset(resp *http.Response, now time.Time) (time.Duration, bool) {
 	date, err := http.ParseTime(resp.Header.Get("Date"))
 	if err != nil {

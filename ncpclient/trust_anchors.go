@@ -28,8 +28,7 @@ type CRL struct {
 	NextUpdate time.Time // zero if it cannot be read
 }
 
-// maxListed bounds the rows of a list that has no pages. Both lists hold what
-// people put there by hand.
+// maxListed bounds a list that has no pages: people put there by hand what it holds.
 const maxListed = 10_000
 
 // TrustAnchors asks for all trust anchors (GET /trust-anchors).
@@ -118,8 +117,7 @@ func getList[T any](ctx context.Context, a *api, op Operation, path string, read
 // little is known.
 type leaves map[string]string
 
-// maxLeaves bounds what is kept of one row.
-const maxLeaves = 200
+const maxLeaves = 200 // of one row
 
 // leavesOf takes a value that is valid JSON.
 func leavesOf(raw jsontext.Value) leaves {
