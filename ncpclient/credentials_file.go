@@ -181,16 +181,10 @@ func parseProfiles(content string) map[string]Keys {
 	profiles := make(map[string]Keys)
 	profile := defaultProfile
 	for line := range strings.Lines(strings.TrimPrefix(content, utf8BOM)) {
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' || line[0] == ';' {
-			continue
-		}
-		if line[0] == '[' {
-			if end := strings.IndexByte(line, ']'); end > 0 {
-				profile = strings.TrimSpace(line[1:end])
-				if _, known := profiles[profile]; !known {
-					profiles[profile] = Keys{} // it is there even if it is empty
-				}
+		if section, ok := strings.CutPrefix(strings.TrimSpace(line), "["); ok {
+			if name, _, ok := strings.Cut(section, "]"); ok {
+				profile = strings.TrimSpace(name)
+				profiles[profile] = profiles[profile] // it is there even if it is empty
 			}
 			continue
 		}

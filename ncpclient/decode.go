@@ -1,6 +1,7 @@
 package ncpclient
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -288,17 +289,9 @@ func find(fields []field, quoted jsontext.Value) int {
 	if bytes.IndexByte(name, '\\') >= 0 {
 		name = []byte(unquote(quoted))
 	}
-	for i := range fields {
-		if string(name) == fields[i].name {
-			return i
-		}
-	}
-	for i := range fields {
-		if bytes.EqualFold(name, []byte(fields[i].name)) {
-			return i
-		}
-	}
-	return -1
+	return slices.IndexFunc(fields, func(f field) bool {
+		return string(name) == f.name || bytes.EqualFold(name, []byte(f.name))
+	})
 }
 
 // syntaxError makes the end of the input an error of its own: inside a document
@@ -316,10 +309,9 @@ func syntaxError(err error) error {
 
 // skipBOM drops a byte order mark.
 func skipBOM(r io.Reader) io.Reader {
-	var head [len(utf8BOM)]byte
-	n, err := io.ReadFull(r, head[:])
-	if err == nil && string(head[:]) == utf8BOM {
-		return r
+	b := bufio.NewReader(r)
+	if head, _ := b.Peek(len(utf8BOM)); string(head) == utf8BOM { // an error comes again
+		_, _ = b.Discard(len(utf8BOM))
 	}
-	return io.MultiReader(bytes.NewReader(head[:n]), r)
+	return b
 }

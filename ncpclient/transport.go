@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,21 +124,21 @@ type observe struct {
 func (t *observe) RoundTrip(req *http.Request) (*http.Response, error) {
 	start := t.now()
 	o := Observation{API: t.api, Operation: callOf(req.Context()).operation, URL: req.URL.Redacted()}
-	resp, err := t.next.RoundTrip(req)
-	if err != nil {
-		o.Duration = t.now().Sub(start)
-		t.observer.RequestDone(o)
-		return nil, err
-	}
-	o.Status = resp.StatusCode
-	o.ClockOffset, o.HasClockOffset = clockOffset(resp, t.now())
-	resp.Body = &hookedBody{ReadCloser: resp.Body, closed: func(readErr error) {
-		if readErr != nil {
+	done := func(err error) {
+		if err != nil {
 			o.Status = 0
 		}
 		o.Duration = t.now().Sub(start)
 		t.observer.RequestDone(o)
-	}}
+	}
+	resp, err := t.next.RoundTrip(req)
+	if err != nil {
+		done(err)
+		return nil, err
+	}
+	o.Status = resp.StatusCode
+	o.ClockOffset, o.HasClockOffset = clockOffset(resp, t.now())
+	resp.Body = &hookedBody{ReadCloser: resp.Body, closed: done}
 	return resp, nil
 }
 
@@ -189,7 +190,9 @@ func (o *noAutoRetry) RoundTrip(req *http.Request) (*http.Response, error) {
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})
 	req = req.WithContext(ctx)
-	req.Body, req.GetBody = emptyBody{}, nil
+	// A body that net/http cannot rewind makes a request one that it must not send
+	// again. It finds it empty before it writes the header: nothing goes over the wire.
+	req.Body, req.GetBody = io.NopCloser(strings.NewReader("")), nil
 	resp, err := o.next.RoundTrip(req)
 	if err == nil || !pooled.Load() || answered.Load() || ctx.Err() != nil {
 		return resp, err
@@ -201,14 +204,6 @@ func (o *noAutoRetry) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	return nil, fmt.Errorf("%w: %w", errDeadConnection, err)
 }
-
-// emptyBody is a body that net/http cannot rewind, which makes a request one
-// that it must not send again. It finds the body empty before it writes the
-// header, so that nothing of it goes over the wire.
-type emptyBody struct{}
-
-func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
-func (emptyBody) Close() error             { return nil }
 
 // errDeadConnection marks a request whose pooled connection was dead: the server,
 // or something on the way, had closed it while it was idle.
