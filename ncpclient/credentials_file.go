@@ -184,7 +184,8 @@ func parseProfiles(content string) map[string]Keys {
 		if section, ok := strings.CutPrefix(strings.TrimSpace(line), "["); ok {
 			if name, _, ok := strings.Cut(section, "]"); ok {
 				profile = strings.TrimSpace(name)
-				profiles[profile] = profiles[profile] // it is there even if it is empty
+				keys := profiles[profile]
+				profiles[profile] = keys // it is there even if it is empty
 			}
 			continue
 		}

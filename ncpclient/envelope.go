@@ -122,8 +122,8 @@ func parseXMLEnvelope(body []byte) envelope {
 		case xml.EndElement:
 			element = ""
 		case xml.CharData:
-			if found.text(element) == "" {
-				found[element], _ = json.Marshal(string(token)) // never fails
+			if value, err := json.Marshal(string(token)); err == nil && found.text(element) == "" {
+				found[element] = value
 			}
 		}
 	}

@@ -203,7 +203,7 @@ func (p *pass[T]) judge() error {
 
 // remember keeps which rows there are: with a doubt those that were known before,
 // too. got is not used any more.
-func (p *pass[T]) remember(got map[string]bool, doubt error) {
+func (p *pass[T]) remember(rows []T, got map[string]bool, doubt error) List[T] {
 	maps.DeleteFunc(got, func(key string, _ bool) bool { return key[0] == 0 }) // of rows without a key
 	if doubt != nil {
 		maps.Copy(got, p.known)
@@ -211,4 +211,5 @@ func (p *pass[T]) remember(got map[string]bool, doubt error) {
 		p.end = listEnd{rows: len(p.keys), total: p.total, at: p.now()}
 	}
 	p.known = got
+	return List[T]{Rows: rows, Doubt: doubt}
 }

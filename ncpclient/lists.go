@@ -127,8 +127,7 @@ func (r *listReader[T]) readWith(m *listMemory, size int, get func(number, size 
 			before = p
 			continue
 		}
-		p.remember(got, doubt)
-		return List[T]{Rows: all, Doubt: doubt}, nil
+		return p.remember(all, got, doubt), nil
 	}
 }
 
