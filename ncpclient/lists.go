@@ -118,16 +118,16 @@ func (r *listReader[T]) readWith(m *listMemory, size int, get func(number, size 
 		doubt := p.judge()
 		switch {
 		case doubt != nil:
+			return p.remember(all, got, doubt), nil
 		case len(missing) == 0 && (!first || !p.moved() || p.total == len(all) && !p.totalMoved):
+			return p.remember(all, got, nil), nil
 		case p.agrees(before) && (len(missing) == 0 || p.total <= len(p.keys) || m.usual()):
-			all, got = p.rows, p.got
+			return p.remember(p.rows, p.got, nil), nil
 		case n == maxPasses:
 			doubt = fmt.Errorf("the list changed each of the %d times that it was read, and %d rows that were there before did not come", n, len(missing))
-		default:
-			before = p
-			continue
+			return p.remember(all, got, doubt), nil
 		}
-		return p.remember(all, got, doubt), nil
+		before = p
 	}
 }
 
