@@ -2,6 +2,7 @@ package collector
 
 import (
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -34,6 +35,8 @@ var (
 	nameX509Subject = "x509_subject" //nolint:gochecknoglobals // a constant in all but syntax
 )
 
+const nameSerialNumber = "serial_number"
+
 func label(name, value string) *dto.LabelPair {
 	return &dto.LabelPair{Name: &name, Value: &value}
 }
@@ -43,8 +46,9 @@ func label(name, value string) *dto.LabelPair {
 type cachedSubject struct {
 	labels       *labels
 	resultLabels [ledger.NumResults]*labels
-	infoLabels   *labels                // nil before the first list
-	created      *timestamppb.Timestamp // of the counters
+	infoLabels   *labels // nil before the first list
+	begun        *origin // of the counters
+	failed       *origin // of the counter of failures, while it has an exemplar
 
 	authentications, last               [ledger.NumResults]cachedMetric
 	entries, refreshed, refreshedAt     cachedMetric
@@ -71,13 +75,35 @@ func (c *cachedSubject) labelsOfInfo(s *subjects.Subject) *labels {
 	return c.infoLabels
 }
 
-// createdAt gives the time when the counters began, as the same pointer while it does
-// not change: cachedMetric compares pointers.
-func (c *cachedSubject) createdAt(created time.Time) *timestamppb.Timestamp {
-	if c.created == nil || !c.created.AsTime().Equal(created) {
-		c.created = timestamppb.New(created)
+// origin is what a counter has beside its value. It never changes, and is the same
+// pointer while it tells the same: cachedMetric compares pointers.
+type origin struct {
+	created  *timestamppb.Timestamp
+	exemplar *dto.Exemplar // nil if there is none
+}
+
+// createdAt gives the origin of counters that began at a time.
+func (c *cachedSubject) createdAt(created time.Time) *origin {
+	if c.begun == nil || !c.begun.created.AsTime().Equal(created) {
+		c.begun = &origin{created: timestamppb.New(created)}
 	}
-	return c.created
+	return c.begun
+}
+
+// maxExemplar is how many characters the names and values of an exemplar may have.
+const maxExemplar = 128
+
+// failedAt gives the origin of the counter of failures, with the newest of them as
+// exemplar, if its serial number is not too long for that.
+func (c *cachedSubject) failedAt(begun *origin, serial string, at time.Time) *origin {
+	if serial == "" || utf8.RuneCountInString(nameSerialNumber+serial) > maxExemplar {
+		return begun
+	}
+	if f := c.failed; f == nil || f.created != begun.created || f.exemplar.Label[0].GetValue() != serial || !f.exemplar.GetTimestamp().AsTime().Equal(at) {
+		one := 1.0
+		c.failed = &origin{begun.created, &dto.Exemplar{Label: []*dto.LabelPair{label(nameSerialNumber, serial)}, Value: &one, Timestamp: timestamppb.New(at)}}
+	}
+	return c.failed
 }
 
 // cachedMetric keeps the metric of one series that was given last.
@@ -88,10 +114,10 @@ func (c *cachedMetric) gauge(d *prometheus.Desc, labels *labels, value float64) 
 	return c.counter(d, labels, value, nil)
 }
 
-// counter is like gauge, for a counter that began at created.
-func (c *cachedMetric) counter(d *prometheus.Desc, labels *labels, value float64, created *timestamppb.Timestamp) prometheus.Metric {
-	if c.last == nil || c.last.value != value || c.last.created != created {
-		c.last = &constMetric{desc: d, labels: labels, value: value, created: created}
+// counter is like gauge, for a counter.
+func (c *cachedMetric) counter(d *prometheus.Desc, labels *labels, value float64, begun *origin) prometheus.Metric {
+	if c.last == nil || c.last.value != value || c.last.origin != begun {
+		c.last = &constMetric{desc: d, labels: labels, value: value, origin: begun}
 	}
 	return c.last
 }
@@ -104,10 +130,10 @@ type labels []*dto.LabelPair
 // own makes its labels anew for each series, which is slow for thousands of subjects.
 // It never changes, as an earlier scrape may still be reading it.
 type constMetric struct {
-	desc    *prometheus.Desc
-	labels  *labels
-	created *timestamppb.Timestamp // of a counter; nil for a gauge
-	value   float64
+	desc   *prometheus.Desc
+	labels *labels
+	origin *origin // of a counter; nil for a gauge
+	value  float64
 }
 
 // Desc gives the description.
@@ -116,10 +142,10 @@ func (m *constMetric) Desc() *prometheus.Desc { return m.desc }
 // Write fills in what a registry exposes. The registry must not change it.
 func (m *constMetric) Write(out *dto.Metric) error {
 	out.Label = *m.labels
-	if m.created == nil {
+	if m.origin == nil {
 		out.Gauge = &dto.Gauge{Value: &m.value}
 		return nil
 	}
-	out.Counter = &dto.Counter{Value: &m.value, CreatedTimestamp: m.created}
+	out.Counter = &dto.Counter{Value: &m.value, CreatedTimestamp: m.origin.created, Exemplar: m.origin.exemplar}
 	return nil
 }

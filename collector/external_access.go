@@ -185,7 +185,13 @@ func (c *ExternalAccess) collectResult(emit func(prometheus.Metric), cached *cac
 	labels := cached.resultLabels[result]
 	totals := s.Totals()
 	if count := totals.Count[result]; s.Counted() && (count > 0 || result != ledger.Unknown) {
-		emit(cached.authentications[result].counter(c.descs.authentications, labels, float64(count), cached.createdAt(totals.Created)))
+		begun := cached.createdAt(totals.Created)
+		if result == ledger.Failure {
+			if by, recent := c.recentFailure(s); recent {
+				begun = cached.failedAt(begun, by.SerialNumber, totals.Newest[result])
+			}
+		}
+		emit(cached.authentications[result].counter(c.descs.authentications, labels, float64(count), begun))
 	}
 	if newest := totals.Newest[result]; s.Fresh && !newest.IsZero() {
 		emit(cached.last[result].gauge(c.descs.lastAuthentication, labels, timestamp(newest)))

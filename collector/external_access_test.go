@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	dto "github.com/prometheus/client_model/go"
 
 	"ncp_exporter/ncpclient/ncptest"
 )
@@ -102,6 +105,54 @@ func TestCertificateOfTheLastFailure(t *testing.T) {
 	`, family)
 	w.SetFault(ncptest.ForSubject("a", ncptest.GatewayError(500, "900", "Unexpected Error")))
 	expect(t, w.scrape(t), "", family)
+}
+
+// The counter of failures has the newest failure as its exemplar, while its certificate
+// is shown, if an exemplar has room for it.
+func TestExemplarOfFailures(t *testing.T) {
+	now := past().Add(24 * time.Hour)
+	w := newWorld(t, worldOptions{failureInfo: time.Hour, now: func() time.Time { return now }})
+	put(w.Server, "s")
+	want := func(serial string, at time.Time) {
+		t.Helper()
+		s := w.scrape(t)
+		for _, m := range slices.Concat(s.parts...) {
+			var out dto.Metric
+			if err := m.Write(&out); err != nil {
+				t.Fatal(err)
+			}
+			e := out.GetCounter().GetExemplar()
+			failures := strings.Contains(m.Desc().String(), authFamily) && out.GetLabel()[0].GetValue() == "failure"
+			switch {
+			case !failures || serial == "":
+				if e != nil {
+					t.Errorf("%s has the exemplar %s", m.Desc(), e)
+				}
+			case len(e.GetLabel()) != 1 || e.GetLabel()[0].GetName() != "serial_number" || e.GetLabel()[0].GetValue() != serial || !e.GetTimestamp().AsTime().Equal(at):
+				t.Errorf("the exemplar is %s, want %s at %s", e, serial, at)
+			}
+		}
+	}
+	fail := func(serial string, at time.Time) { w.AddCredentials("s", ncptest.NewCredential(at, serial, true)) }
+	want("", now)
+	begin := now
+	fail("***1", begin)
+	want("***1", begin)
+	w.AddCredentials("s", ncptest.NewCredential(begin.Add(time.Second), "well", false))
+	want("***1", begin)
+	fail("***1", begin.Add(2*time.Second))
+	want("***1", begin.Add(2*time.Second))
+	fail("2", begin.Add(3*time.Second))
+	want("2", begin.Add(3*time.Second))
+	now = now.Add(2 * time.Hour)
+	want("", now)
+	longest := strings.Repeat("é", 128-len("serial_number"))
+	fail(longest, now)
+	want(longest, now)
+	fail(longest+"1", now.Add(time.Second))
+	want("", now)
+	fail("", now.Add(2*time.Second))
+	want("", now)
 }
 
 func TestNewRowsAreCountedOnce(t *testing.T) {

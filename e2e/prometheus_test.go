@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ncp_exporter/ncpclient/ncptest"
 )
 
 // prometheusConfig has no target yet.
@@ -82,6 +84,54 @@ func TestPrometheus(t *testing.T) {
 	}
 	t.Logf("%d series were the same, %d ms after the start of Prometheus", len(stored), time.Since(since).Milliseconds())
 
+	p.signal(t, os.Interrupt) // lets go of its directory
+	p.exit(t)
+}
+
+// TestExemplar finds the certificate of a failure in a real Prometheus, by its API of
+// exemplars.
+func TestExemplar(t *testing.T) {
+	n := simulate(t)
+	at := time.Now().Truncate(time.Millisecond)
+	n.externalAccess.PutSubject(ncptest.Subject{SubjectID: "fails", X509Subject: "CN=fails", Enabled: true})
+	n.externalAccess.AddCredentials("fails", ncptest.NewCredential(at, "***4711***", true))
+	e := watch(t, n)
+	dir := t.TempDir()
+	config := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, prometheusConfig, strings.TrimPrefix(e.url, "http://")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, nil, tool(t, "prometheus"), "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0", "--enable-feature=exemplar-storage")
+	ask := fmt.Sprintf("http://%s/api/v1/query_exemplars?query=%s&start=%d&end=%d", p.address(t), url.QueryEscape(`increase(`+authentications+`[5m])`), at.Unix()-60, at.Unix()+60)
+	var result struct {
+		Data []struct {
+			SeriesLabels map[string]string
+			Exemplars    []struct {
+				Labels    map[string]string
+				Timestamp float64
+			}
+		}
+	}
+	eventually(t, "Prometheus has the exemplar", func() error {
+		a, err := get(t.Context(), ask)
+		if err == nil {
+			err = json.Unmarshal([]byte(a.body), &result)
+		}
+		if err == nil && len(result.Data) == 0 {
+			return errNotYet
+		}
+		return err
+	})
+	if len(result.Data) != 1 || len(result.Data[0].Exemplars) != 1 {
+		t.Fatalf("exemplars: %+v", result.Data)
+	}
+	found := result.Data[0]
+	if series := found.SeriesLabels; series["subject_id"] != "fails" || series["result"] != "failure" {
+		t.Errorf("it is of %v", series)
+	}
+	if x := found.Exemplars[0]; x.Labels["serial_number"] != "***4711***" || int64(x.Timestamp*1e3+0.5) != at.UnixMilli() {
+		t.Errorf("it is %+v, want serial number ***4711*** at %s", x, at)
+	}
 	p.signal(t, os.Interrupt) // lets go of its directory
 	p.exit(t)
 }
