@@ -140,6 +140,10 @@ func collectorFlags(app *kingpin.Application, target *config.Account, rules conf
 	access := &target.ExternalAccess
 	app.Flag("collector.external-access.subject", "Watch only this subject. Repeatable (in the environment: one on each line). Default: all that NCP lists.").
 		PlaceHolder("ID").StringsVar(&access.Subjects)
+	valued(app, "collector.external-access.subject-include", "", rules.Pattern, &access.SubjectInclude,
+		"Watch only subjects whose id or X.509 subject this regular expression (RE2) matches as a whole. Default: all.").PlaceHolder("REGEXP")
+	valued(app, "collector.external-access.subject-exclude", "", rules.Pattern, &access.SubjectExclude,
+		"Do not watch subjects whose id or X.509 subject this regular expression matches as a whole, even if --collector.external-access.subject-include does. Of subjects that are named by flag only the id is known.").PlaceHolder("REGEXP")
 	valued(app, "collector.external-access.page-size", "100", rules.PageSize, &access.PageSize,
 		"Rows to ask for on each page. If NCP refuses this size, 20 is used.")
 	valued(app, "collector.external-access.initial-history", config.InitialHistoryCount, rules.InitialHistory, &access.InitialHistory,

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -77,6 +79,39 @@ func TestTrustAnchorsAreOptional(t *testing.T) {
 			}
 			if (s["ncp_external_access_trust_anchor_enabled{name=\"ca\",trust_anchor_id=\"anchor-1\"}"] != "") != (test.on != "") {
 				t.Error("it shows trust anchors where it should not, or none where it should")
+			}
+		})
+	}
+}
+
+// TestSubjectsLeftOut wants no call for the history of a subject that a pattern leaves
+// out, by its id or by its name.
+func TestSubjectsLeftOut(t *testing.T) {
+	const include, exclude = "--collector.external-access.subject-include=", "--collector.external-access.subject-exclude="
+	for name, test := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"all":     {nil, []string{"subject-1", "subject-2"}},
+		"include": {[]string{include + "CN=(two|three)"}, []string{"subject-2"}},
+		"exclude": {[]string{exclude + "subject-2"}, []string{"subject-1"}},
+		"both":    {[]string{include + "subject-.", exclude + "CN=one"}, []string{"subject-2"}},
+		"none":    {[]string{include + "subject"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ncp := simulate(t, ncptest.Config{})
+			ncp.PutSubject(ncptest.Subject{SubjectID: "subject-2", X509Subject: "CN=two", Enabled: true})
+			s := watch(t, ncp, test.args...).scrape()
+			s.want(t, success(externalAccess), "1")
+			s.want(t, "ncp_external_access_subjects", strconv.Itoa(len(test.want)))
+			asked := make(map[string]bool)
+			for _, r := range ncp.Requests() {
+				if r.Op == ncptest.Credentials {
+					asked[r.SubjectID] = true
+				}
+			}
+			if got := slices.Sorted(maps.Keys(asked)); !slices.Equal(got, test.want) {
+				t.Errorf("the histories of %q were asked for, want %q", got, test.want)
 			}
 		})
 	}

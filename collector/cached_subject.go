@@ -99,7 +99,7 @@ func (c *cachedSubject) failedAt(begun *origin, serial string, at time.Time) *or
 	if serial == "" || utf8.RuneCountInString(nameSerialNumber+serial) > maxExemplar {
 		return begun
 	}
-	if f := c.failed; f == nil || f.created != begun.created || f.exemplar.Label[0].GetValue() != serial || !f.exemplar.GetTimestamp().AsTime().Equal(at) {
+	if f := c.failed; f == nil || f.created != begun.created || !f.exemplar.GetTimestamp().AsTime().Equal(at) {
 		one := 1.0
 		c.failed = &origin{begun.created, &dto.Exemplar{Label: []*dto.LabelPair{label(nameSerialNumber, serial)}, Value: &one, Timestamp: timestamppb.New(at)}}
 	}

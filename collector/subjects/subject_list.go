@@ -88,9 +88,13 @@ func (w *Watcher) apply(rows []ncpclient.Subject, unnamed int, doubt error) {
 		}
 	}
 	w.list.number++
-	before := len(w.watched)
+	changed := false
 	for i, row := range rows {
 		ids[i] = row.ID
+		if !w.options.Filter.Takes(row) {
+			delete(w.watched, row.ID)
+			continue
+		}
 		s := w.watched[row.ID]
 		switch {
 		case s == nil && !w.options.Shard.Owns(row.ID):
@@ -98,6 +102,7 @@ func (w *Watcher) apply(rows []ncpclient.Subject, unnamed int, doubt error) {
 		case s == nil:
 			s = w.newSubject(row.ID)
 			w.watched[row.ID] = s
+			changed = true
 		case s.list == w.list.number:
 			continue // it is there twice: rows shift to the next page when subjects are added
 		}
@@ -107,9 +112,10 @@ func (w *Watcher) apply(rows []ncpclient.Subject, unnamed int, doubt error) {
 		}
 		on(s)
 	}
-	changed := len(w.watched) > before
 	for _, id := range w.ids {
 		switch s := w.watched[id]; {
+		case s == nil:
+			changed = true
 		case s.list == w.list.number:
 		case doubt != nil:
 			ids = append(ids, id)

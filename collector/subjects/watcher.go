@@ -41,6 +41,8 @@ type Options struct {
 	Sweep time.Duration
 	// LateArrival is how much later than its seenTime a row may appear in a history.
 	LateArrival time.Duration
+	// Filter says which subjects are watched at all. Of those in IDs it knows only the id.
+	Filter Filter
 	// Shard says which of the subjects this exporter watches.
 	Shard Shard
 	// Journal is which authentications are logged.
@@ -83,7 +85,7 @@ func NewWatcher(logger log.Logger, client Client, l *ledger.Ledger, options Opti
 	}
 	w.list.watcher = w
 	for _, id := range l.Subjects() {
-		if options.Shard.Owns(id) && (len(options.IDs) == 0 || slices.Contains(options.IDs, id)) {
+		if options.Shard.Owns(id) && !options.Filter.excludes(ncpclient.Subject{ID: id}) && (len(options.IDs) == 0 || slices.Contains(options.IDs, id)) {
 			w.watched[id] = w.newSubject(id)
 		}
 	}

@@ -29,14 +29,26 @@ func probeSubjects(ctx context.Context, p prober) []Answer {
 		}
 		return detail, err
 	})
+	filter, found := p.filter(), len(listed)
+	listed = slices.DeleteFunc(listed, func(s ncpclient.Subject) bool { return !filter.Takes(s) })
 	id := p.example(listed)
 	if id == "" {
-		if list.Err == nil {
+		switch {
+		case found > len(listed):
+			list.Advice = "look at --collector.external-access.subject-include and --collector.external-access.subject-exclude, which leave out all on the first page"
+		case list.Err == nil:
 			list.Advice = "if there should be subjects, check that the keys are of their account and that --ncp.site (now " + p.Config.Site + ") is theirs"
 		}
 		return []Answer{list, p.skip(ncpclient.OpCredentials, list, "subject")}
 	}
 	return []Answer{list, p.askHistory(ctx, id)}
+}
+
+// filter is of patterns that are valid, or Config would have been refused.
+func (s *Setup) filter() subjects.Filter {
+	include, _ := subjects.Pattern(s.Config.ExternalAccess.SubjectInclude)
+	exclude, _ := subjects.Pattern(s.Config.ExternalAccess.SubjectExclude)
+	return subjects.Filter{Include: include, Exclude: exclude}
 }
 
 // example is a subject to ask for, if there is one: of this shard rather than of

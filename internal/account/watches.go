@@ -93,6 +93,7 @@ func Table() []Watch {
 				logger := log.With(a.Logger, "collector", ncpclient.APIExternalAccess)
 				return collector.NewExternalAccess(subjects.NewWatcher(logger, c.externalAccess, a.ledger, subjects.Options{
 					IDs:         access.Subjects,
+					Filter:      a.filter(),
 					PageSize:    access.PageSize,
 					Concurrency: a.Config.Limits.MaxConcurrency,
 					Sweep:       access.SweepInterval,

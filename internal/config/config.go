@@ -126,6 +126,8 @@ type ExternalAccess struct {
 	Profile        string   // before all other keys, if it is not empty; only by flag
 	Keys           Keys     // in place of the account's; Keys{} = those; only by file
 	Subjects       []string // sorted, each once; empty is all that NCP lists
+	SubjectInclude string   // of those, which; a pattern over id and X.509 subject; empty is all
+	SubjectExclude string   // likewise, which not
 	PageSize       int
 	InitialHistory string // InitialHistoryCount or InitialHistorySkip
 	LateArrival    time.Duration

@@ -82,6 +82,8 @@ func fields() []field {
 		[]field{
 			setting("external_access.url", "", rules.BaseURL, func(a *Account) *string { return &a.ExternalAccess.URL }),
 			subjectList("external_access.subjects", rules.Subject),
+			setting("external_access.subject_include", "collector.external-access.subject-include", rules.Pattern, func(a *Account) *string { return &a.ExternalAccess.SubjectInclude }),
+			setting("external_access.subject_exclude", "collector.external-access.subject-exclude", rules.Pattern, func(a *Account) *string { return &a.ExternalAccess.SubjectExclude }),
 			setting("external_access.page_size", "collector.external-access.page-size", rules.PageSize, func(a *Account) *int { return &a.ExternalAccess.PageSize }),
 			setting("external_access.initial_history", "collector.external-access.initial-history", rules.InitialHistory, func(a *Account) *string { return &a.ExternalAccess.InitialHistory }),
 			setting("external_access.late_arrival", "collector.external-access.late-arrival", rules.LateArrival, func(a *Account) *time.Duration { return &a.ExternalAccess.LateArrival }),

@@ -154,7 +154,7 @@ func TestEveryFieldArrives(t *testing.T) {
 	want.CertificateManager = CertificateManager{URL: "https://cm.example/api/v2", Keys: Keys{Profile: "main"}, Window: 7 * 24 * time.Hour}
 	want.ExternalAccess = ExternalAccess{
 		URL: "http://127.0.0.1:1/api/v1", Keys: Keys{AccessKeyFile: "/run/keys/access", SecretKeyFile: "testdata/keys/secret"}, //nolint:gosec // no credentials
-		Subjects: []string{"a", "b"}, PageSize: 20, InitialHistory: InitialHistorySkip, LateArrival: 2 * time.Hour, SweepInterval: time.Hour, FailureInfo: 3 * time.Hour,
+		Subjects: []string{"a", "b"}, SubjectInclude: "a|CN=.*", SubjectExclude: "CN=test.*", PageSize: 20, InitialHistory: InitialHistorySkip, LateArrival: 2 * time.Hour, SweepInterval: time.Hour, FailureInfo: 3 * time.Hour,
 	}
 	want.StateFile = StateFile{Path: "/var/lib/ncp/everything.db", Given: true}
 	if diff := cmp.Diff(plain(want), plain(all)); diff != "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"ncp_exporter/collector/ledger"
+	"ncp_exporter/collector/subjects"
 	"ncp_exporter/ncpclient"
 )
 
@@ -31,7 +32,7 @@ var errNotAllowed = errors.New("not allowed")
 // Rules are those of all values of a Config, by their names in it.
 type Rules struct {
 	TelemetryPath, Site, BaseURL, InitialHistory, CheckFormat, LogLevel, LogFormat   Rule[string]
-	Authentications                                                                  Rule[string]
+	Authentications, Pattern                                                         Rule[string]
 	MaxRequests, MaxConcurrency, MaxRetries, PageSize, ShardNumber, TotalShards      Rule[int]
 	DemoAccounts                                                                     Rule[int]
 	RateLimit                                                                        Rule[float64]
@@ -65,6 +66,11 @@ func NewRules() Rules {
 		LogLevel:       oneOf("debug", "info", "warn", "error"),
 		LogFormat:      oneOf("logfmt", "json"),
 
+		Pattern: Rule[string]{
+			Parse:   func(text string) (string, error) { _, err := subjects.Pattern(text); return text, err },
+			Allowed: "a regular expression (RE2)",
+			Schema:  map[string]any{"type": "string"},
+		},
 		Authentications: oneOf(AuthenticationsNone, AuthenticationsFailures, AuthenticationsAll),
 
 		MaxRequests:    number(0, 1_000_000),
