@@ -37,11 +37,7 @@ func (*PresentedCertificate) String() string { return "certificate" }
 
 // Identity is the same for two that have the same Validity.
 func (c *PresentedCertificate) Identity() [sha256.Size]byte {
-	h := sha256.New()
-	_, _ = h.Write([]byte(c.SerialNumber)) // never fails
-	_, _ = h.Write([]byte{0})
-	_, _ = h.Write(c.raw)
-	return [sha256.Size]byte(h.Sum(nil))
+	return sha256.Sum256(slices.Concat([]byte(c.SerialNumber), []byte{0}, c.raw))
 }
 
 // Validity reads the certificate. Its only error is ErrUnreadableCertificate.
@@ -50,11 +46,9 @@ func (c *PresentedCertificate) Validity() (Validity, error) {
 }
 
 const (
-	// maxCertificateData bounds what is kept of a row's certificate, with all of
-	// its chain. Longer ones cannot be read.
-	maxCertificateData = 64 << 10
-	// maxChain bounds the certificates of one text that are looked at.
-	maxChain = 16
+	maxCertificateData = 64 << 10 // with all of its chain; longer ones cannot be read
+	maxChain           = 16       // of it so many certificates are looked at
+	minMask            = 6        // digits of a masked serial number that must be seen
 )
 
 // held is a value as it came, held until the next one comes.
@@ -139,9 +133,6 @@ func derIn(s, blockType string) (all [][]byte) {
 	}
 	return all
 }
-
-// minMask is how many digits of a masked serial number must be seen.
-const minMask = 6
 
 // sameSerial says whether a row's serial number is this one.
 func sameSerial(serial *big.Int, says string) bool {

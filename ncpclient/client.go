@@ -40,11 +40,9 @@ type Config struct {
 	BaseURL     string
 	Credentials Credentials
 	// Transport sends the requests of this API and of others; see NewTransport.
-	Transport http.RoundTripper
-	// Timeout bounds one HTTP request with its body; default 5 s.
-	Timeout time.Duration
-	// MaxConcurrency bounds the requests in flight; default 10.
-	MaxConcurrency int
+	Transport      http.RoundTripper
+	Timeout        time.Duration // of one HTTP request with its body; default 5 s
+	MaxConcurrency int           // of requests in flight; default 10
 	// RateLimit bounds the requests a second, retries counted, with bursts of
 	// MaxConcurrency; 0 is no limit. An answer of 429 (throttled) lowers it for a
 	// while. Its Retry-After is respected even without a limit.
@@ -53,12 +51,9 @@ type Config struct {
 	// retry is free: when the call finds its pooled connection dead for the first
 	// time, it is sent again on a new one, within the limits like all others.
 	MaxRetries int
-	// Observer is told of each HTTP request; may be nil.
-	Observer Observer
-	// UserAgent is sent with each request.
-	UserAgent string
-	// Now is the clock; default time.Now.
-	Now func() time.Time
+	Observer   Observer // may be nil
+	UserAgent  string
+	Now        func() time.Time // default time.Now
 }
 
 // api is what the clients of both APIs share.

@@ -49,13 +49,13 @@ func ServerRoleCredentials(metadataURL string, now func() time.Time) (Credential
 	return &serverRole{
 		base: strings.TrimRight(metadataURL, "/"),
 		// Never through a proxy: the metadata service is on this machine's link.
-		http: &http.Client{Transport: NewTransport(1, nil), Timeout: metadataTimeout, CheckRedirect: noRedirect},
+		http: &http.Client{Transport: NewTransport(1, nil), Timeout: metadataTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}},
 		now:  now,
 		lock: make(chan struct{}, 1),
 	}, nil
 }
-
-func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 func (s *serverRole) String() string             { return "server role (" + s.base + ")" }
 func (s *serverRole) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, s.String()) } // see Keys.Format

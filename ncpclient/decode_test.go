@@ -141,7 +141,7 @@ func TestDecodeErrorsQuoteNothing(t *testing.T) {
 		`{"s3cret":{"s3cret":s3cret}}`, `{"rows":[{"s3cret":[s3cret]}]}`, `{"rows":[{"issuer":"\ud800s3cret\x"}]}`, `{"rows":["s3cret":1]}`,
 		`{"rows":"s3cret"}`, `"s3cret"`, `s3cret`, `{} s3cret`, `{"s3cret`, `{"rows":[{"s3cret":{"s3cret`,
 	} {
-		row := decodeCredentials(time.Time{}, new(*PresentedCertificate))
+		row := decodeCredentials(time.Time{}, new(PresentedCertificate))
 		_, err := decodeObject(strings.NewReader(in), "rows", row.into(new([]Credential), newRowBudget(10)))
 		if err == nil || strings.Contains(err.Error(), "s3") {
 			t.Errorf("%s: %v", in, err)

@@ -66,18 +66,12 @@ type Error struct {
 	Operation Operation
 	Reason    Reason
 
-	// Status is the HTTP status; 0 if no answer came.
-	Status int
-	// Code and Message are the error code and text of NCP's envelope, cleaned
-	// for printing; empty if it had none.
-	Code, Message string
-	// RequestID names the call to NCP's support, if the answer had an id.
-	RequestID string
-	// Origin is who answered: "APIGW" (the gateway), "ENDPOINT" (the service
-	// behind it), or empty.
-	Origin string
-	// RetryAfter is what the answer's Retry-After header asks for, or 0.
-	RetryAfter time.Duration
+	// What the answer says, cleaned for printing; empty where it does not say.
+	Status        int           // of HTTP
+	Code, Message string        // of NCP's envelope
+	RequestID     string        // names the call to NCP's support
+	Origin        string        // who answered: "APIGW" (the gateway) or "ENDPOINT" (the service behind it)
+	RetryAfter    time.Duration // what the header asks for
 
 	err error
 }

@@ -83,11 +83,11 @@ func (c *ExternalAccess) CredentialsPage(ctx context.Context, subjectID string, 
 	var presented *PresentedCertificate
 	page, err := getPage(ctx, c.api, c.pages, OpCredentials, "subjects/"+url.PathEscape(subjectID)+"/credentials", number, size,
 		func(clock time.Time) rowDecoder[Credential] {
-			presented = nil // of a try before
-			return decodeCredentials(clock, &presented)
+			presented = new(PresentedCertificate) // and not that of a try before
+			return decodeCredentials(clock, presented)
 		})
-	if err != nil {
-		return CredentialsPage{}, err
+	if err != nil || presented.SeenTime.IsZero() {
+		return CredentialsPage{Page: page}, err
 	}
 	return CredentialsPage{page, presented}, nil
 }
@@ -142,7 +142,7 @@ func decodeSubjects(time.Time) rowDecoder[Subject] {
 // of its newest row: they are most of the answer's bytes, and there is no room for
 // all of them. A row that claims to be of the future, by the server's clock, is not the
 // newest.
-func decodeCredentials(clock time.Time, presented **PresentedCertificate) rowDecoder[Credential] {
+func decodeCredentials(clock time.Time, newest *PresentedCertificate) rowDecoder[Credential] {
 	var issuer, serialNumber, failed, seenTime text
 	var certificate held
 	return rowDecoder[Credential]{[]field{
@@ -159,13 +159,8 @@ func decodeCredentials(clock time.Time, presented **PresentedCertificate) rowDec
 			SeenTime:     parseTime(string(seenTime)),
 		}
 		future := !clock.IsZero() && row.SeenTime.After(clock.Add(maxClockOffset))
-		newest := *presented
-		if row.SeenTime.IsZero() || future || newest != nil && !row.SeenTime.After(newest.SeenTime) {
+		if future || !row.SeenTime.After(newest.SeenTime) {
 			return row
-		}
-		if newest == nil {
-			newest = &PresentedCertificate{}
-			*presented = newest
 		}
 		newest.SeenTime, newest.SerialNumber = row.SeenTime, row.SerialNumber
 		newest.raw, certificate = certificate, newest.raw // the older one's room is for the next row's

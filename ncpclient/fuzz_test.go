@@ -244,7 +244,7 @@ func FuzzDecodeRowIsLikeEncodingJSON(f *testing.F) {
 			break
 		}
 		var rows []Credential
-		into := decodeCredentials(time.Time{}, new(*PresentedCertificate)).into(&rows, newRowBudget(len(body)))
+		into := decodeCredentials(time.Time{}, new(PresentedCertificate)).into(&rows, newRowBudget(len(body)))
 		_, err := decodeObject(bytes.NewReader(body), "content", into)
 		if (err == nil) != valid {
 			t.Fatalf("valid: %t, but %v: %q", valid, err, body)

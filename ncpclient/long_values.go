@@ -23,6 +23,8 @@ const (
 	maxText = 8 << 10
 	// hashLength is that of a hash in a text: 128 bits.
 	hashLength = 32
+	maxStep    = 32 << 10     // of one read
+	maxHeld    = 4 * maxValue // more than a decoder ever holds
 )
 
 // cutMark stands before the hash of a string, in a string that was cut.
@@ -66,11 +68,6 @@ func (c *cutReader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-const (
-	maxStep = 32 << 10
-	maxHeld = 4 * maxValue // more than a decoder ever holds
-)
 
 func (c *cutReader) read(p []byte) (int, error) {
 	if !c.cutting {

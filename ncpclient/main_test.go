@@ -167,10 +167,13 @@ func answer(r *http.Request, status int, body string, headers ...string) *http.R
 
 // decodeHistory reads a page of credentials without a network.
 func decodeHistory(resp *http.Response, body io.Reader, number, size int) (CredentialsPage, error) {
-	var presented *PresentedCertificate
+	presented := new(PresentedCertificate)
 	page, err := decodePage(externalAccessNames(), resp, body, number, size, func(clock time.Time) rowDecoder[Credential] {
-		return decodeCredentials(clock, &presented)
+		return decodeCredentials(clock, presented)
 	})
+	if presented.SeenTime.IsZero() {
+		presented = nil
+	}
 	return CredentialsPage{page, presented}, err
 }
 

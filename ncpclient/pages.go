@@ -22,18 +22,11 @@ const DefaultPageSize = 20
 // Page is one page of a list, as the server gave it. What it says of the list is a
 // hint and no proof: see List.
 type Page[T any] struct {
-	Rows []T
-	// Total is the number of rows of the list as the answer has it (totalElements);
-	// -1 if it does not say.
-	Total int
-	// Size is the size of a page as the answer has it; 0 if it does not say. It may
-	// be smaller than was asked for, and the page may be smaller yet.
-	Size int
-	// Asked is the size that was asked for: DefaultPageSize where the server
-	// refuses a larger one.
-	Asked int
-	// Date is the server's clock when it answered; zero if it does not say.
-	Date time.Time
+	Rows  []T
+	Total int       // the rows of the list (totalElements); -1 if the answer does not say
+	Size  int       // the rows of a whole page; 0 if the answer does not say
+	Asked int       // the size that was asked for, which may be DefaultPageSize instead
+	Date  time.Time // the server's clock when it answered; zero if it does not say
 }
 
 // ErrPageRefused is a page behind the first that the server refuses, or in place of

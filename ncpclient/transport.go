@@ -40,20 +40,9 @@ func NewTransport(maxIdleConnsPerHost int, proxy func(*http.Request) (*url.URL, 
 	}
 }
 
-// The chain of one API, from the outside in:
-//
-//	limit        waits until it may be in flight, and for the rate
-//	timeout      bounds one HTTP request, its body included
-//	signer       takes the keys and the time
-//	observe      tells the Observer
-//	boundBody    ends a body with its context, and where it is too large
-//	noAutoRetry  keeps net/http from sending a request twice
-//	send         the pooled transport
-//
-// So whatever goes over the wire has passed each of them, once.
-//
-// A round tripper that holds something until the body was read (a slot in
-// flight, a timer) lets go of it when the body is closed.
+// chain is what a request passes, from the inside out: whatever goes over the wire has
+// passed each of them, once. A round tripper that holds something until the body was
+// read (a slot in flight, a timer) lets go of it when the body is closed.
 func chain(api string, cfg Config) *limit {
 	var rt http.RoundTripper = &noAutoRetry{next: cfg.Transport}
 	rt = &boundBody{next: rt, limit: maxBodyBytes}
