@@ -43,7 +43,10 @@ const (
 )
 
 // certificateStatuses are the states of the guide. Two codes share a name.
-var certificateStatuses = [...]struct{ code, name string }{ //nolint:gochecknoglobals // a constant in all but syntax
+var certificateStatuses = [...]struct { //nolint:gochecknoglobals // a constant in all but syntax
+	code string
+	name CertificateStatus
+}{
 	{"0", "ongoing"},
 	{"1", certificateNormal},
 	{"2", certificateNormal + "_unregistered_private_key"},
@@ -52,8 +55,8 @@ var certificateStatuses = [...]struct{ code, name string }{ //nolint:gochecknogl
 	{"-2", "expire"},
 	{"-3", "validation_failed"},
 	{"-4", "validation_expire"},
-	{"-5", string(CertificateRevoked)},
-	{"-6", string(CertificateDeleted)},
+	{"-5", CertificateRevoked},
+	{"-6", CertificateDeleted},
 	{"-7", "request_revoke"},
 	{"-11", "failed_lint"},
 	{"-12", "failed_ct"},
@@ -64,7 +67,7 @@ var certificateStatuses = [...]struct{ code, name string }{ //nolint:gochecknogl
 func CertificateStatuses() []CertificateStatus {
 	all := make([]CertificateStatus, 0, len(certificateStatuses))
 	for _, s := range certificateStatuses[:len(certificateStatuses)-1] {
-		all = append(all, CertificateStatus(s.name))
+		all = append(all, s.name)
 	}
 	return append(all, CertificateUnknown)
 }
@@ -75,8 +78,8 @@ func parseCertificateStatus(texts ...string) CertificateStatus {
 	for _, text := range texts {
 		text = strings.ToLower(strings.TrimSpace(text))
 		for _, s := range certificateStatuses {
-			if text == s.code || words.Replace(text) == s.name {
-				return CertificateStatus(s.name)
+			if text == s.code || words.Replace(text) == string(s.name) {
+				return s.name
 			}
 		}
 	}
@@ -106,9 +109,7 @@ func (i *inventory) init(a *api) {
 	v1 := inventoryVersion{a, "certificates", &pager{names: pageNames{rows: rows, totals: totals}}}
 	switch {
 	case strings.HasSuffix(a.base.Path, "/v2"):
-		older := *a
-		older.base = a.base.JoinPath("../v1")
-		v1.api = &older
+		v1.path = "../v1/certificates"
 		i.versions = []inventoryVersion{v2, v1}
 	case strings.HasSuffix(a.base.Path, "/v1"):
 		i.versions = []inventoryVersion{v1}
