@@ -58,10 +58,12 @@ func TestLandingPageTells(t *testing.T) {
 
 	ncp.AddCredentials("subject-1", ncptest.NewCredential(time.Now(), "9", true))
 	ncp.SetChanges(ncptest.Change{OrderID: "410", CertificateID: 55991, Status: ncptest.StatusValidationTimedOut})
+	ncp.SetCertificates(ncptest.Certificate{No: 55991, Name: "login", CommonName: "login.example.com", StatusCode: "-4"})
 	tells("not scraped yet", "All is well")
 	p.scrape()
-	tells("wrong", "Look here", "The validation of 1 certificate timed out: 55991 of order 410.",
-		"1 subject failed to log in within the last hour", "failed lately")
+	tells("wrong", "Look here", "The validation of 1 certificate timed out: login.example.com (55991) of order 410.",
+		`login.example.com<br><span class="id">55991</span>`,
+		"1 subject failed to log in within the last hour", "failed lately", "serial number 9<", "issuer CN=QA_Root_CA, ")
 
 	ncp.SetFault(ncptest.FirstOf(
 		ncptest.ForOp(ncptest.RecentChanges, ncptest.EmptyForbidden()),
@@ -86,7 +88,12 @@ func TestLandingPageIsNotWell(t *testing.T) {
 	in := func(d time.Duration) string { return ncptest.FormatTime(time.Now().Add(d)) }
 	certificate := func(status, notAfter string) func(*ncptest.Server) {
 		return func(ncp *ncptest.Server) {
-			ncp.SetCertificates(ncptest.Certificate{No: 41207, Name: "www", StatusCode: status, NotAfter: notAfter})
+			ncp.SetCertificates(ncptest.Certificate{No: 41207, Name: "www", CommonName: "www.example.com", StatusCode: status, NotAfter: notAfter})
+		}
+	}
+	crl := func(enabled bool, nextUpdate string) func(*ncptest.Server) {
+		return func(ncp *ncptest.Server) {
+			ncp.SetTrustAnchors(ncptest.TrustAnchor{ID: "anchor-1", Name: "ca", Enabled: enabled, NotAfter: "2045-12-31", CRLs: []ncptest.CRL{{Enabled: true, NextUpdate: nextUpdate}}})
 		}
 	}
 	anchor := func(enabled bool, notAfter string) func(*ncptest.Server) {
@@ -107,19 +114,35 @@ func TestLandingPageIsNotWell(t *testing.T) {
 		query  string // of the scrape
 		want   []string
 	}{
-		"well":                           {func(*ncptest.Server) {}, "", []string{"All is well"}},
-		"certificate expired":            {certificate("1", in(-day)), "", []string{"Look here", "Expired: 1 certificate: 41207 www."}},
-		"certificate expires soon":       {certificate("1", in(3*day)), "", []string{"Take note", "Expires within 7 days: 1 certificate: 41207 www (in 2 days)."}},
-		"certificate expires later":      {certificate("1", in(8*day)), "", []string{"All is well"}},
+		"well":                           {func(*ncptest.Server) {}, "", []string{"All is well", ">expires in 89 days<"}},
+		"certificate expired":            {certificate("1", in(-day)), "", []string{"Look here", "Expired: 1 certificate: www.example.com (41207) 24 h ago."}},
+		"certificate expires soon":       {certificate("1", in(3*day)), "", []string{"Take note", "Expires soon: 1 certificate: www.example.com (41207) in 2 days."}},
+		"certificate expires later":      {certificate("1", in(8*day)), "", []string{"All is well", ">expires in 7 days<"}},
 		"certificate expired, deleted":   {certificate("-6", in(-day)), "", []string{"All is well"}},
-		"trust anchor expired":           {anchor(true, in(-day)), "", []string{"Look here", "Expired: 1 trust anchor: anchor-1 ca."}},
-		"trust anchor expires soon":      {anchor(true, in(3*day)), "", []string{"Take note", "1 trust anchor: anchor-1 ca (in 2 days)."}},
+		"trust anchor expired":           {anchor(true, in(-day)), "", []string{"Look here", "Expired: 1 trust anchor: ca (anchor-1) 24 h ago."}},
+		"trust anchor expires soon":      {anchor(true, in(3*day)), "", []string{"Take note", "1 trust anchor: ca (anchor-1) in 2 days."}},
 		"trust anchor expired, disabled": {anchor(false, in(-day)), "", []string{"All is well"}},
-		"client certificate expired":     {shows(time.Now().Add(-day)), "", []string{"Look here", "Expired: 1 client certificate: subject-1 CN=one."}},
-		"client certificate soon":        {shows(time.Now().Add(3 * day)), "", []string{"Take note", "1 client certificate: subject-1 CN=one (in 2 days)."}},
+		"CRL expired":                    {crl(true, in(-day)), "", []string{"Look here", "Expired: 1 CRL: ca (anchor-1) 24 h ago.", ">CRL<"}},
+		"CRL expires soon":               {crl(true, in(20*time.Hour)), "", []string{"Take note", "Expires soon: 1 CRL: ca (anchor-1) in 19 h."}},
+		"CRL expires later":              {crl(true, in(30*time.Hour)), "", []string{"All is well", ">expires in 29 h<"}},
+		"CRL expired, anchor disabled":   {crl(false, in(-day)), "", []string{"All is well"}},
+		"client certificate expired":     {shows(time.Now().Add(-3*day - time.Hour)), "", []string{"Look here", "Expired: 1 client certificate: CN=one (subject-1) 3 days ago.", "<span>expired 3 days ago</span>"}},
+		"client certificate soon":        {shows(time.Now().Add(3 * day)), "", []string{"Take note", "1 client certificate: CN=one (subject-1) in 2 days.", "<span>expires in 2 days</span>"}},
 		"subject disabled": {
-			func(ncp *ncptest.Server) { ncp.PutSubject(ncptest.Subject{SubjectID: "subject-2"}) }, "",
-			[]string{"Take note", "1 subject: disabled.", ">disabled<"},
+			func(ncp *ncptest.Server) {
+				ncp.PutSubject(ncptest.Subject{SubjectID: "subject-2", X509Subject: "CN=two"})
+			}, "",
+			[]string{"Take note", "Disabled: 1 subject: CN=two (subject-2).", ">disabled<", `<span class="soft">not known</span>`},
+		},
+		"a disabled subject fails": {
+			func(ncp *ncptest.Server) {
+				ncp.PutSubject(ncptest.Subject{SubjectID: "subject-2", X509Subject: "CN=two"})
+				ncp.AddCredentials("subject-2", ncptest.NewCredential(time.Now(), "5", true))
+			}, "", []string{"Look here", "Disabled: 1 subject: CN=two (subject-2).", ">failed lately<"},
+		},
+		"expired things of each kind": {
+			func(ncp *ncptest.Server) { anchor(true, in(-day))(ncp); certificate("1", in(-2*day))(ncp) }, "",
+			[]string{"Expired: 1 certificate: www.example.com (41207) 2 days ago.", "Expired: 1 trust anchor: ca (anchor-1) 24 h ago."},
 		},
 		"one collector was not asked": {
 			func(*ncptest.Server) {}, "?collect[]=" + certificateManager,
@@ -130,7 +153,7 @@ func TestLandingPageIsNotWell(t *testing.T) {
 			ncp := simulate(t, ncptest.Config{})
 			certificate("1", in(90*day))(ncp)
 			test.change(ncp)
-			p := watch(t, ncp, "--collector.certificate-inventory")
+			p := watch(t, ncp)
 			p.get("/metrics" + test.query)
 			page := p.get("/").body
 			for _, want := range test.want {
@@ -193,7 +216,7 @@ func TestFirstReadIsTold(t *testing.T) {
 	}
 	p := watch(t, ncp)
 	p.scrape("X-Prometheus-Scrape-Timeout-Seconds", "1.5")
-	told := regexp.MustCompile(`Read for the first time: the history of 1 subject: subject-1 \(\d+ %, about \d+s left\)`)
+	told := regexp.MustCompile(`Being read for the first time: 1 subject: CN=one \(subject-1\): \d+ %, about \d+s left\.`)
 	if page := p.get("/").body; !told.MatchString(page) {
 		t.Errorf("the page does not tell how far the read is:\n%s", page)
 	}

@@ -121,10 +121,23 @@ func (c *CertificateInventory) Expiring() []Expiry {
 		if cert.Status == ncpclient.CertificateDeleted || cert.Status == ncpclient.CertificateRevoked || cert.NotAfter.IsZero() {
 			continue
 		}
-		all = append(all, Expiry{"certificate", cert.ID, cert.Name, cert.NotAfter})
+		all = append(all, Expiry{"certificate", cert.ID, nameOf(cert), cert.NotAfter})
 	}
 	return all
 }
+
+// Names are what people call each certificate, by its id, if the last Update read them.
+func (c *CertificateInventory) Names() map[string]string {
+	names := make(map[string]string)
+	if certificates := c.latest(); certificates != nil {
+		for _, cert := range *certificates {
+			names[cert.ID] = nameOf(cert)
+		}
+	}
+	return names
+}
+
+func nameOf(cert ncpclient.Certificate) string { return LabelValue(cmp.Or(cert.CommonName, cert.Name)) }
 
 // Quirks are the ways in which NCP differs from what it says, one line each.
 func (c *CertificateInventory) Quirks() []string { return c.client.Quirks() }

@@ -32,7 +32,7 @@ type Collector interface {
 
 // Expiry tells when something expires, as a collector read it.
 type Expiry struct {
-	Kind     string // "certificate", "trust anchor" or "client certificate"
+	Kind     string // "certificate", "trust anchor", "CRL" or "client certificate"
 	ID, Name string // Name may be empty
 	NotAfter time.Time
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -146,8 +147,8 @@ func (c *TrustAnchors) Collect(emit func(prometheus.Metric)) {
 	emit(prometheus.MustNewConstMetric(c.unreadable, prometheus.GaugeValue, float64(unreadable)))
 }
 
-// Expiring gives the trust anchors that are not disabled, if the last Update read them.
-// It does not call NCP.
+// Expiring gives the trust anchors that are not disabled and their CRLs, if the last
+// Update read them. It does not call NCP.
 func (c *TrustAnchors) Expiring() []Expiry {
 	anchors := c.latest()
 	if anchors == nil {
@@ -155,10 +156,10 @@ func (c *TrustAnchors) Expiring() []Expiry {
 	}
 	var all []Expiry
 	for _, anchor := range *anchors {
-		if disabled := anchor.Enabled != nil && !*anchor.Enabled; disabled || anchor.NotAfter.IsZero() {
+		if anchor.Enabled != nil && !*anchor.Enabled {
 			continue
 		}
-		all = append(all, Expiry{"trust anchor", anchor.ID, anchor.Name, anchor.NotAfter})
+		all = append(all, Expiry{"trust anchor", anchor.ID, anchor.Name, anchor.NotAfter}, Expiry{"CRL", anchor.ID, anchor.Name, anchor.nextUpdate})
 	}
-	return all
+	return slices.DeleteFunc(all, func(e Expiry) bool { return e.NotAfter.IsZero() })
 }

@@ -45,6 +45,7 @@ func parse(text string, now func() time.Time) (*template.Template, error) {
 	functions := template.FuncMap{
 		"moment": func(t time.Time) moment { return momentOf(t, now()) },
 		"label":  collector.LabelValue,
+		"left":   func(t time.Time) string { return left(t, now()) },
 	}
 	page, err := template.New("landing").Funcs(functions).Parse(text)
 	if err == nil {
@@ -84,6 +85,7 @@ type view struct {
 	Collectors       section
 	Certificates     *section      // nil if not watched
 	Subjects         *section      // nil if not watched
+	Expiring         section       // the first to expire first
 	Success, Failure ledger.Result // to find their counts
 
 	noted bool // a sentence says what is not wrong, but not well either
@@ -139,17 +141,25 @@ func newView(watched *account.Account, metrics string, now time.Time) *view {
 		v.wrong(1, "The account cannot be used now: "+err.Error())
 	}
 	asked := v.addCollectors(watched.Status())
+	names := make(map[string]string) // of certificates
+	for _, c := range watched.Collectors() {
+		if c, ok := c.(naming); ok {
+			names = c.Names()
+		}
+	}
+	var expiries []collector.Expiry
 	for _, c := range watched.Collectors() {
 		if c, ok := c.(changing); ok {
-			v.addCertificates(c, watched.Config.CertificateManager.Window)
+			v.addCertificates(c, names, watched.Config.CertificateManager.Window)
 		}
 		if c, ok := c.(withSubjects); ok {
 			v.addSubjects(c, now)
 		}
 		if c, ok := c.(expiring); ok {
-			v.addExpiring(c, now)
+			expiries = append(expiries, c.Expiring()...)
 		}
 	}
+	v.addExpiring(expiries, now)
 	switch {
 	case v.Wrong > 0:
 		v.badge = badge{"Look here", bad}
@@ -160,7 +170,7 @@ func newView(watched *account.Account, metrics string, now time.Time) *view {
 		v.badge = badge{"Take note", warn}
 	default:
 		v.badge = badge{"All is well", good}
-		v.Sentences = append(v.Sentences, "All was read, no validation timed out, nothing that was read expires within 7 days, and no login failed in the last hour.")
+		v.Sentences = append(v.Sentences, "All was read, no validation timed out, nothing that was read expires soon, and no login failed in the last hour.")
 	}
 	return v
 }

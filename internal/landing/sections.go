@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -26,9 +25,16 @@ type (
 	}
 	withSubjects interface{ State() subjects.State }
 	expiring     interface{ Expiring() []collector.Expiry }
+	naming       interface{ Names() map[string]string }
 )
 
-func (v *view) addCertificates(from changing, window time.Duration) {
+// change is a change of a certificate, and what people call it.
+type change struct {
+	ncpclient.CertificateChange
+	Name string // empty if it is not known
+}
+
+func (v *view) addCertificates(from changing, names map[string]string, window time.Duration) {
 	badges := map[ncpclient.ValidationStatus]badge{
 		ncpclient.StatusNormal:             {"validated", good},
 		ncpclient.StatusOngoing:            {"ongoing", warn},
@@ -39,13 +45,14 @@ func (v *view) addCertificates(from changing, window time.Duration) {
 	v.Certificates = &section{Window: model.Duration(window).String(), Known: known}
 	counts := make(map[ncpclient.ValidationStatus]int)
 	var timedOut []string
-	for _, change := range changes {
-		counts[change.Status]++
-		if change.Status != ncpclient.StatusNormal {
-			v.Certificates.add(change, badges[change.Status])
+	for _, c := range changes {
+		counts[c.Status]++
+		name := names[c.CertificateID]
+		if c.Status != ncpclient.StatusNormal {
+			v.Certificates.add(change{c, name}, badges[c.Status])
 		}
-		if change.Status == ncpclient.StatusValidationTimedOut {
-			timedOut = append(timedOut, change.CertificateID+" of order "+change.OrderID)
+		if c.Status == ncpclient.StatusValidationTimedOut {
+			timedOut = append(timedOut, called(name, c.CertificateID)+" of order "+c.OrderID)
 		}
 	}
 	for _, status := range []ncpclient.ValidationStatus{ncpclient.StatusValidationTimedOut, ncpclient.StatusOngoing, ncpclient.StatusNormal, ncpclient.StatusUnknown} {
@@ -60,28 +67,46 @@ func (v *view) addCertificates(from changing, window time.Duration) {
 	}
 }
 
-// soon is how long before its end something is worth a word.
-const soon = 7 * 24 * time.Hour
+// soon is how long before its end something is worth a word. A list of revoked
+// certificates is replaced all the time, and only late if nobody did.
+func soon(kind string) time.Duration {
+	const day = 24 * time.Hour
+	if kind == "CRL" {
+		return day
+	}
+	return 7 * day
+}
 
-// addExpiring names what has expired or does so soon, the first to expire first.
-func (v *view) addExpiring(from expiring, now time.Time) {
-	all := from.Expiring()
+// maxExpiring is how many rows there are of what expires next.
+const maxExpiring = 10
+
+// addExpiring shows what expires next, and names what has expired or does so soon.
+func (v *view) addExpiring(all []collector.Expiry, now time.Time) {
 	slices.SortStableFunc(all, func(a, b collector.Expiry) int { return a.NotAfter.Compare(b.NotAfter) })
-	var expired, later []string
-	for _, e := range all {
-		name := strings.TrimSpace(e.ID + " " + e.Name)
-		switch left := e.NotAfter.Sub(now); {
-		case left <= 0:
-			expired = append(expired, name)
-		case left < soon:
-			later = append(later, name+" (in "+inWords(left)+")")
+	var kinds []string
+	expired, later := make(map[string][]string), make(map[string][]string)
+	for i, e := range all {
+		b, text := badge{left(e.NotAfter, now), good}, called(e.Name, e.ID)
+		switch d := e.NotAfter.Sub(now); {
+		case d <= 0:
+			b.Class, expired[e.Kind] = bad, append(expired[e.Kind], text+" "+ago(-d))
+		case d < soon(e.Kind):
+			b.Class, later[e.Kind] = warn, append(later[e.Kind], text+" in "+inWords(d))
+		}
+		if i < maxExpiring {
+			v.Expiring.add(e, b)
+		}
+		if !slices.Contains(kinds, e.Kind) {
+			kinds = append(kinds, e.Kind)
 		}
 	}
-	if n := len(expired); n > 0 {
-		v.wrong(n, fmt.Sprintf("Expired: %s: %s.", plural(n, all[0].Kind), firstOf(expired)))
-	}
-	if n := len(later); n > 0 {
-		v.note(fmt.Sprintf("Expires within 7 days: %s: %s.", plural(n, all[0].Kind), firstOf(later)))
+	for _, kind := range kinds {
+		if n := len(expired[kind]); n > 0 {
+			v.wrong(n, fmt.Sprintf("Expired: %s: %s.", plural(n, kind), firstOf(expired[kind])))
+		}
+		if n := len(later[kind]); n > 0 {
+			v.note(fmt.Sprintf("Expires soon: %s: %s.", plural(n, kind), firstOf(later[kind])))
+		}
 	}
 }
 
@@ -92,25 +117,32 @@ func (v *view) addSubjects(from withSubjects, now time.Time) {
 	all := from.State().Subjects
 	slices.SortFunc(all, mostUrgentFirst)
 	v.Subjects = &section{}
-	counts := make(map[string]int) // by state
-	var firstReads []string
+	var failed int
+	var reading, unread, disabled []string
 	for _, s := range all {
-		if s.FirstRead != nil {
-			firstReads = append(firstReads, fmt.Sprintf("%s (%s)", s.ID, s.FirstRead))
+		b, name := subjectBadge(s, now), called(collector.LabelValue(s.X509Subject), s.ID)
+		switch {
+		case b.State == stateFailed:
+			failed++
+		case s.FirstRead != nil:
+			reading = append(reading, fmt.Sprintf("%s: %s", name, s.FirstRead))
+		case b.State == stateUnread:
+			unread = append(unread, name)
 		}
-		b := subjectBadge(s, now)
-		counts[b.State]++
+		if s.Enabled != nil && !*s.Enabled {
+			disabled = append(disabled, name)
+		}
 		v.Subjects.add(s, b)
 	}
-	if n := counts[stateFailed]; n > 0 {
-		v.wrong(n, plural(n, "subject")+" failed to log in within the last hour; those that failed last come first below.")
+	if failed > 0 {
+		v.wrong(failed, plural(failed, "subject")+" failed to log in within the last hour; those that failed last come first below.")
 	}
-	if n := len(firstReads); n > 0 {
-		v.note(fmt.Sprintf("Read for the first time: the history of %s: %s.", plural(n, "subject"), firstOf(firstReads)))
-	}
-	for _, state := range []string{stateUnread, stateDisabled} {
-		if n := counts[state]; n > 0 {
-			v.note(plural(n, "subject") + ": " + state + ".")
+	for _, of := range []struct {
+		state string
+		names []string
+	}{{"Being read for the first time", reading}, {"Not read yet", unread}, {"Disabled", disabled}} {
+		if n := len(of.names); n > 0 {
+			v.note(fmt.Sprintf("%s: %s: %s.", of.state, plural(n, "subject"), firstOf(of.names)))
 		}
 	}
 }

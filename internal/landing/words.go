@@ -61,3 +61,23 @@ func inWords(d time.Duration) string {
 		return fmt.Sprintf("%d days", d/day)
 	}
 }
+
+// called is a thing by its name, with its id beside it.
+func called(name, id string) string {
+	if name == "" {
+		return id
+	}
+	return name + " (" + id + ")"
+}
+
+// left is what is left until a time; empty if there is none.
+func left(until, now time.Time) string {
+	switch d := until.Sub(now); {
+	case until.IsZero():
+		return ""
+	case d <= 0:
+		return "expired " + ago(-d)
+	default:
+		return "expires in " + inWords(d)
+	}
+}
