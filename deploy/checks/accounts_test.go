@@ -78,11 +78,11 @@ func TestChartAccountsScraped(t *testing.T) {
 		t.Fatalf("%+v, want the exporter and two accounts", endpoints)
 	}
 	for _, e := range endpoints[1:] {
-		if len(e.RelabelConfigs) != 2 || e.RelabelConfigs[1].TargetLabel != "cluster" {
+		if len(e.RelabelConfigs) != 4 || e.RelabelConfigs[2].TargetLabel != "account" || e.RelabelConfigs[3].TargetLabel != "cluster" {
 			t.Errorf("the relabelling is %+v, want that of the account and that of the values", e.RelabelConfigs)
 			continue
 		}
-		e.Path, e.Params, e.RelabelConfigs = endpoints[0].Path, nil, e.RelabelConfigs[1:]
+		e.Path, e.Params, e.RelabelConfigs = endpoints[0].Path, nil, slices.Delete(e.RelabelConfigs, 2, 3)
 		if diff := cmp.Diff(endpoints[0], e); diff != "" {
 			t.Errorf("-exporter +account:\n%s", diff)
 		}

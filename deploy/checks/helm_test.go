@@ -205,8 +205,7 @@ func TestChartEverything(t *testing.T) {
 		{"out", network.Egress[len(network.Egress)-1].Ports[0].Port.IntVal, int32(3128)},
 		{"monitor", fmt.Sprint(endpoint.Scheme.String(), endpoint.Path, endpoint.Interval, endpoint.ScrapeTimeout, monitor.Labels["release"]), "https/ncp2m1m30sprometheus"},
 		{"password", endpoint.BasicAuth.Password.Name + endpoint.BasicAuth.Password.Key + *endpoint.TLSConfig.ServerName, "scrapepasswordcertificates"},
-		{"relabelings", endpoint.RelabelConfigs[0].TargetLabel + endpoint.MetricRelabelConfigs[0].Action, "clusterlabeldrop"},
-		{"job", monitor.Spec.JobLabel, "app.kubernetes.io/instance"},
+		{"relabelings", endpoint.RelabelConfigs[2].TargetLabel + endpoint.MetricRelabelConfigs[0].Action, "clusterlabeldrop"},
 		{"rule", rule.Labels["release"], "prometheus"},
 		{"notes", strings.Contains(r.Notes, "curl --insecure --user NAME https://localhost:10420/ncp"), true},
 	} {

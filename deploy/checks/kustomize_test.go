@@ -122,7 +122,8 @@ func TestBrokenManifestsAreRefused(t *testing.T) {
 		{"scrapes no port", "- interval: 1m\n    port: metrics", "- interval: 1m\n    port: http", `the port "http"`},
 		{"policy for other pods", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: ncp-exporter", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: exporter", "does not select the pods"},
 		{"policy without a way in", "- port: metrics\n      protocol: TCP", "- port: http\n      protocol: TCP", "lets nobody in"},
-		{"job from nowhere", "jobLabel: app.kubernetes.io/name", "jobLabel: job", "does not have"},
+		{"instance by address", "- __meta_kubernetes_pod_name", "- __meta_kubernetes_pod_ip", "does not take instance from"},
+		{"one job for all namespaces", "      - __meta_kubernetes_namespace\n", "", "does not take job from"},
 	})
 }
 
@@ -132,7 +133,7 @@ func TestBrokenAccountsAreRefused(t *testing.T) {
 		{"account that is not there", "      agency:\n", "      other:\n", `scrapes ["" "agency" "prod"]`},
 		{"account without its label", "replacement: agency", "replacement: prod", "sets the label account: false"},
 		{"another path", "path: /probe", "path: /metrics", `the path "/metrics"`},
-		{"the exporter itself is left out", "  - interval: 1m\n    port: metrics\n    scrapeTimeout: 30s\n", "", `scrapes ["agency" "prod"]`},
+		{"the exporter itself is left out", "  - interval: 1m\n    port: metrics\n    relabelings:", "  - interval: 1m\n    params:\n      account:\n      - agency\n    path: /probe\n    port: metrics\n    relabelings:", `scrapes ["agency" "agency" "prod"]`},
 		{"no accounts", "accounts.yml: |", "others.yml: |", "no config map ncp-exporter-accounts holds accounts.yml"},
 		{"config map from nowhere", "name: ncp-exporter-accounts\n        name: accounts", "name: accounts\n        name: accounts", "no config map accounts holds"},
 		{"file from nowhere", "- mountPath: /etc/ncp_exporter/accounts\n", "- mountPath: /etc/ncp_exporter\n", "nothing is mounted at the directory"},

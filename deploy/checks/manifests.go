@@ -295,11 +295,32 @@ func checkMonitor(monitor *monitoring.ServiceMonitor, service *corev1.Service) [
 		wrong = append(wrong, fmt.Errorf("the ServiceMonitor takes the job from %s, which the service does not have", label))
 	}
 	for _, e := range monitor.Spec.Endpoints {
+		for label, from := range map[string]string{"instance": "__meta_kubernetes_pod_name", "job": "__meta_kubernetes_namespace/__meta_kubernetes_service_name"} {
+			if !slices.ContainsFunc(e.RelabelConfigs, func(r monitoring.RelabelConfig) bool { return r.TargetLabel == label && sources(r) == from }) {
+				wrong = append(wrong, fmt.Errorf("the ServiceMonitor does not take %s from %s: a restart, or a release of the same name, mixes up series", label, from))
+			}
+		}
 		if !slices.ContainsFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == e.Port }) {
 			wrong = append(wrong, fmt.Errorf("the ServiceMonitor scrapes the port %q, which the service does not have", e.Port))
 		}
 	}
 	return wrong
+}
+
+// sources are the labels that a relabelling reads, if it takes them as they are.
+func sources(r monitoring.RelabelConfig) string {
+	var names []string
+	for _, name := range r.SourceLabels {
+		names = append(names, string(name))
+	}
+	separator := ";"
+	if r.Separator != nil {
+		separator = *r.Separator
+	}
+	if r.Action != "" || r.Regex != "" || r.Replacement != nil {
+		return ""
+	}
+	return strings.Join(names, separator)
 }
 
 // checkPod checks that what a container refers to is there, and that a StatefulSet

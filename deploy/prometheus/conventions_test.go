@@ -4,6 +4,8 @@ package prometheus
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -234,5 +236,22 @@ func TestNames(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestDocumentedInstance has Prometheus read the example of docs/configuration.md.
+func TestDocumentedInstance(t *testing.T) {
+	const mark = "<!-- tested: instance -->\n```yaml\n"
+	_, rest, found := strings.Cut(read(t, "../../docs/configuration.md"), mark)
+	text, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatalf("there is no block after %q", mark)
+	}
+	file := filepath.Join(t.TempDir(), "prometheus.yml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "promtool", "check", "config", file).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

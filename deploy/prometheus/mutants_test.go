@@ -40,6 +40,10 @@ func mutants(r rule, coarse bool) []mutant {
 	number, _ := strconv.Atoi(strings.TrimRight(r.For, "mh"))
 	unit := r.For[len(r.For)-1:]
 	add("no for", func(r *rule) { r.For = "" })
+	if r.KeepFiring != "" {
+		add("no keep_firing_for", func(r *rule) { r.KeepFiring = "" })
+		add("a longer keep_firing_for", func(r *rule) { r.KeepFiring = "20m" })
+	}
 	add("a longer for", func(r *rule) { r.For = strconv.Itoa(2*number) + unit })
 	if !coarse {
 		add("a shorter for", func(r *rule) { r.For = strconv.Itoa(number/2) + unit })

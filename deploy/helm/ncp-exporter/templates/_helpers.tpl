@@ -126,8 +126,14 @@ of the exporter itself. */ -}}
   basicAuth:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- if or $account .Values.serviceMonitor.relabelings }}
   relabelings:
+    # A pod keeps its name over a restart, and its address not.
+    - sourceLabels: [__meta_kubernetes_pod_name]
+      targetLabel: instance
+    # Exporters of one name in two namespaces are two.
+    - sourceLabels: [__meta_kubernetes_namespace, __meta_kubernetes_service_name]
+      separator: /
+      targetLabel: job
     {{- if $account }}
     - targetLabel: account
       replacement: {{ $account | quote }}
@@ -135,7 +141,6 @@ of the exporter itself. */ -}}
     {{- with .Values.serviceMonitor.relabelings }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- end }}
   {{- with .Values.serviceMonitor.metricRelabelings }}
   metricRelabelings:
     {{- toYaml . | nindent 4 }}
