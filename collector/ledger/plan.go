@@ -17,6 +17,26 @@ const (
 	minOutdated = 64
 )
 
+// Plan is how the next read of a subject's history has to go.
+type Plan struct {
+	// OnPage is called after each page of a first read, with the rows that came so far
+	// and those that will, as far as the server tells (0 if it does not). Rows without
+	// an order come at least twice. May be nil.
+	OnPage func(rows, total int)
+	// Tell says of which results Read.Told has the new rows, but for a first read. May
+	// be nil: of none.
+	Tell func(Result) bool
+
+	account     account
+	known       bool // the history was read whole before
+	whole       bool // read all of it
+	forLate     bool // read back as far as rows may come late
+	back        instant
+	last        progress
+	lateArrival time.Duration
+	server      *Server
+}
+
 // progress is what is known of a history since the start of the process.
 type progress struct {
 	read      bool
