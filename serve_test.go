@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,27 +141,29 @@ func basic(user, password string) string {
 	return r.Header.Get("Authorization")
 }
 
-// TestDrain is SIGTERM while NCP has a scrape in its hands.
-func TestDrain(t *testing.T) {
-	ncp := simulate(t, ncptest.Config{})
-	asked, goOn := make(chan struct{}, 1), make(chan struct{})
+// holdHistories keeps NCP from answering for histories until they are released, which
+// is before the server is closed at the latest.
+func holdHistories(t *testing.T, ncp *ncptest.Server) (asked <-chan struct{}, release func()) {
+	t.Helper()
+	first, goOn := make(chan struct{}, 1), make(chan struct{})
 	ncp.OnRequest(func(r ncptest.Request) {
 		if r.Op == ncptest.Credentials {
 			select {
-			case asked <- struct{}{}:
+			case first <- struct{}{}:
 			default: // it was asked before
 			}
 			<-goOn
 		}
 	})
-	released := false
-	release := func() {
-		if !released {
-			released = true
-			close(goOn)
-		}
-	}
-	t.Cleanup(release) // before the server is closed
+	release = sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release)
+	return first, release
+}
+
+// TestDrain is SIGTERM while NCP has a scrape in its hands.
+func TestDrain(t *testing.T) {
+	ncp := simulate(t, ncptest.Config{})
+	asked, release := holdHistories(t, ncp)
 	p := watch(t, ncp, "--ncp.timeout=1h", "--scrape.timeout=1h", "--ncp.max-retries=0")
 
 	type result struct {
@@ -265,16 +268,7 @@ func TestIdleTLSConnections(t *testing.T) {
 // TestMaxRequests has one scrape in flight, and another.
 func TestMaxRequests(t *testing.T) {
 	ncp := simulate(t, ncptest.Config{})
-	asked, goOn := make(chan struct{}, 1), make(chan struct{})
-	ncp.OnRequest(func(r ncptest.Request) {
-		if r.Op == ncptest.Credentials {
-			select {
-			case asked <- struct{}{}:
-			default: // it was asked before
-			}
-			<-goOn
-		}
-	})
+	asked, release := holdHistories(t, ncp)
 	p := watch(t, ncp, "--web.max-requests=1", "--ncp.timeout=1h", "--scrape.timeout=1h")
 	scraped := make(chan answer, 1)
 	go func() {
@@ -290,7 +284,7 @@ func TestMaxRequests(t *testing.T) {
 			t.Errorf("%s meanwhile: HTTP %d", path, a.status)
 		}
 	}
-	close(goOn)
+	release()
 	if a := <-scraped; a.status != http.StatusOK {
 		t.Errorf("the scrape in flight: HTTP %d", a.status)
 	}

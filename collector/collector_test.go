@@ -26,6 +26,18 @@ func newFake(name string, update func(context.Context) error) *fake {
 	return &fake{name: name, update: update, counter: prometheus.NewDesc(name+"_total", "A counter.", nil, nil)}
 }
 
+// slowAtFirst has a first update that takes all the time that it has.
+func slowAtFirst(name string) *fake {
+	f := newFake(name, nil)
+	f.update = func(ctx context.Context) error {
+		if f.updates.Load() == 1 {
+			return wait(ctx)
+		}
+		return nil
+	}
+	return f
+}
+
 func (f *fake) Name() string { return f.name }
 
 func (f *fake) Close() {}
@@ -266,14 +278,7 @@ func TestTheDeadlineOfOneIsNotThatOfTheOther(t *testing.T) {
 // update, the scrape has time left, and asks again.
 func TestAScrapeOutlivesTheUpdateItJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake("a", nil)
-		f.update = func(ctx context.Context) error {
-			if f.updates.Load() == 1 {
-				return wait(ctx)
-			}
-			return nil
-		}
-		e := newExporter(f)
+		e := newExporter(slowAtFirst("a"))
 		defer e.Close()
 		first := make(chan Scrape, 1)
 		go func() { first <- scrapeWithin(t, e, time.Second) }()

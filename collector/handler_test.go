@@ -171,13 +171,7 @@ func (c *countingCollector) Collect(chan<- prometheus.Metric) { c.collected.Add(
 // scrape with an earlier deadline does not wait for an answer with a later one.
 func TestDeadlinesOfSharedAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake("a", nil)
-		f.update = func(ctx context.Context) error {
-			if f.updates.Load() == 1 {
-				return wait(ctx)
-			}
-			return nil
-		}
+		f := slowAtFirst("a")
 		e := newExporter(f)
 		defer e.Close()
 		h := NewHandler(log.NewNopLogger(), e, nil, HandlerOptions{Timeout: time.Minute})

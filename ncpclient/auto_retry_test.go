@@ -128,15 +128,7 @@ func TestDeadConnections(t *testing.T) {
 						return time.Now().Add(time.Duration(ticks) * time.Millisecond)
 					}
 				})
-				var wg sync.WaitGroup
-				for range 3 {
-					wg.Go(func() {
-						if err := changesOf(t, api); err != nil {
-							t.Error(err)
-						}
-					})
-				}
-				wg.Wait()
+				changesAtOnce(t, api, 3)
 				w.kill(tt.readErr, tt.writeErr)
 				if err := changesOf(t, api); err != nil {
 					t.Errorf("without retries a dead connection is a failure: %v", err)
@@ -199,15 +191,7 @@ func TestSecondDeadConnectionIsNotFree(t *testing.T) {
 		_, transport := bubbled(t, ncptest.Config{Latency: time.Second})
 		w := tap(transport)
 		api := certificateManagerAt(t, bubbleURL, through(roundTripFunc(transport.RoundTrip)))
-		var wg sync.WaitGroup
-		for range 3 {
-			wg.Go(func() {
-				if err := changesOf(t, api); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
+		changesAtOnce(t, api, 3)
 		w.kill(io.EOF, nil)
 		wantReason(t, changesOf(t, api), ErrUnreachable)
 		if got := len(w.requests()); got != 5 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -275,15 +274,7 @@ func TestKeysAreReadAgainAfter401(t *testing.T) {
 	}
 	sim.SetKeys(ncptest.Key{AccessKey: "ak-2", SecretKey: "sk-2"})
 	sim.ResetStats()
-	var wg sync.WaitGroup
-	for range 10 {
-		wg.Go(func() {
-			if err := changesOf(t, api); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
+	changesAtOnce(t, api, 10)
 	if sim.Unsigned() == 0 {
 		t.Error("nobody was refused: this proves nothing")
 	}

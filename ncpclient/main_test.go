@@ -151,6 +151,20 @@ func changesOf(tb testing.TB, c *CertificateManager) error {
 	return err
 }
 
+// changesAtOnce asks so many times at one time, and no answer may be an error.
+func changesAtOnce(tb testing.TB, c *CertificateManager, n int) {
+	tb.Helper()
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			if err := changesOf(tb, c); err != nil {
+				tb.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // roundTripFunc is a transport without a network.
 type roundTripFunc func(*http.Request) (*http.Response, error)
 

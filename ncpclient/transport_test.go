@@ -38,15 +38,7 @@ func TestConcurrencyIsHeld(t *testing.T) {
 				ncptest.Times(3, ncptest.Always(ncptest.CutShort())),
 				ncptest.Times(3, ncptest.Always(ncptest.Reset()))))
 			api := certificateManagerAt(t, bubbleURL, through(transport), retries(9), func(c *Config) { c.MaxConcurrency = most })
-			var wg sync.WaitGroup
-			for range 20 {
-				wg.Go(func() {
-					if err := changesOf(t, api); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			wg.Wait()
+			changesAtOnce(t, api, 20)
 			if got := sim.MaxInFlight(); got != most {
 				t.Errorf("%d requests in flight, want %d", got, most)
 			}
@@ -76,15 +68,7 @@ func TestPlaceIsHeldByTheBody(t *testing.T) {
 			return resp, nil
 		})
 		api := certificateManagerAt(t, bubbleURL, through(slow), func(c *Config) { c.MaxConcurrency = 2 })
-		var wg sync.WaitGroup
-		for range 6 {
-			wg.Go(func() {
-				if err := changesOf(t, api); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
+		changesAtOnce(t, api, 6)
 		if most.Load() != 2 || inFlight.Load() != 0 {
 			t.Errorf("%d bodies at one time, want 2; %d left open", most.Load(), inFlight.Load())
 		}
