@@ -80,7 +80,7 @@ func scale(t *testing.T, text string) string {
 
 // timed are the keys whose values are times, in rules and in Alertmanager's file.
 func timed() []string {
-	return []string{"expr", "for", "interval", "group_wait", "group_interval", "repeat_interval"}
+	return []string{"expr", "for", "keep_firing_for", "interval", "group_wait", "group_interval", "repeat_interval"}
 }
 
 // scaled is a copy of a file in which time goes faster, and nothing else differs.
