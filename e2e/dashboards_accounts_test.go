@@ -35,7 +35,7 @@ func TestDashboardsOfSeveralAccounts(t *testing.T) {
 	v := viewTargets(t, targets, dashboardsRules, oncall[0])
 
 	for title, from := range map[string]string{
-		"All subjects": "Value #A", "Who fails to log in": "Value #F", "Certificates not validated": "Value", "Alerts": "Value",
+		"All subjects": "Value #A", whoFailed: "Value #H", "Certificates not validated": "Value", "Alerts": "Value",
 	} {
 		eventually(t, title+" has rows of both accounts", func() error {
 			found := make(map[string]bool)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strings"
 )
 
@@ -15,8 +16,27 @@ const runbooks = "docs/runbooks.md"
 // File is the name of the dashboard's file in dashboards/.
 func (d *Dashboard) File() string { return d.UID + ".json" }
 
-// All makes all dashboards.
-func All() []*Dashboard { return []*Dashboard{oncall(), exporter()} }
+// All makes all dashboards. The text of the runbooks tells what to do first.
+func All(runbooks string) []*Dashboard {
+	return []*Dashboard{oncall(firstActions(runbooks)), exporter()}
+}
+
+// firstActions are the first sentences of what the runbooks tell to do about each alert.
+func firstActions(runbooks string) map[string]string {
+	actions := make(map[string]string)
+	link := regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
+	for section := range strings.SplitSeq(runbooks, "\n## ") {
+		name, text, _ := strings.Cut(section, "\n")
+		if _, do, ok := strings.Cut(text, "\n**Do**: "); ok {
+			do, _, _ = strings.Cut(do, "\n\n")
+			do = strings.ReplaceAll(do, "\n", " ")
+			do, _, _ = strings.Cut(do+" ", ". ")
+			do = strings.ReplaceAll(link.ReplaceAllString(do, "$1"), "`", "")
+			actions[name] = strings.ToUpper(do[:1]) + do[1:] + "."
+		}
+	}
+	return actions
+}
 
 // JSON is the dashboard as it is committed.
 func (d *Dashboard) JSON() ([]byte, error) {
@@ -53,8 +73,9 @@ func Read(dir fs.FS) ([]*Dashboard, error) {
 
 // query fills in what every selector must have: queries are written with EXPORTER,
 // TARGET and SUBJECT in its place. EXPORTER is for the series of a process: it has them
-// once, whatever account is chosen.
+// once, whatever account is chosen. ACCOUNT is for what rules record: it has no instance.
 func query(expr string) string {
+	expr = strings.ReplaceAll(expr, "ACCOUNT", `job=~"$job", account=~"$account"`)
 	expr = strings.ReplaceAll(expr, "SUBJECT", `TARGET, subject_id=~"$subject"`)
 	expr = strings.ReplaceAll(expr, "TARGET", `EXPORTER, account=~"$account"`)
 	return strings.ReplaceAll(expr, "EXPORTER", `job=~"$job", instance=~"$instance"`)
@@ -82,11 +103,16 @@ func dashboard(uid, title, description string, other DashboardLink, panels ...Pa
 			},
 			{
 				Name: "Alerts firing", Enable: true, IconColor: "red", Datasource: datasource(),
-				Expr:        `ALERTS{alertname=~"NCP.*", alertstate="firing"}`,
-				Step:        "1m",
-				TagKeys:     "severity",
-				TitleFormat: "{{alertname}}",
-				TextFormat:  "{{x509_subject}} {{subject_id}} {{order_id}} {{certificate_id}} {{collector}} {{account}} {{instance}}",
+				// The value is when the alert began, the same in each step: one line, and no
+				// region. A label that is missing would be shown as its name.
+				Expr: joined(`ALERTS_FOR_STATE{alertname=~"NCP.*", severity!="info"} * 1000`+
+					` and ignoring (alertstate) ALERTS{alertname=~"NCP.*", alertstate="firing", severity!="info"}`,
+					"about", "x509_subject", "certificate_id", "subject_id", "trust_anchor_id", "collector", "account", "instance"),
+				Step:            "1m",
+				UseValueForTime: true,
+				TagKeys:         "severity",
+				TitleFormat:     "{{alertname}}",
+				TextFormat:      "{{about}}",
 			},
 		}},
 		Links: []DashboardLink{
@@ -113,20 +139,22 @@ func toDashboard(uid, title, tooltip string) DashboardLink {
 func variables() []Variable {
 	ds := datasource()
 	// Without a value for All, Grafana fills in all values of the list: so up and
-	// process_* are those of ncp_exporter alone.
-	list := func(name, label, description, expr string) Variable {
+	// process_* are those of ncp_exporter alone. Exporters that went away within a day
+	// stay, whatever the range is.
+	list := func(name, label, description, by, matchers string) Variable {
+		expr := `query_result(group by (` + by + `) (last_over_time(` + matchers + `[1d])))`
 		return Variable{
 			Name: name, Label: label, Description: description, Type: "query", Datasource: &ds,
-			Query: VariableQuery{Query: expr, RefID: "variable", QryType: 1}, Definition: expr,
+			Query: VariableQuery{Query: expr, RefID: "variable", QryType: 3}, Definition: expr,
+			Regex:   `/` + by + `="([^"]+)"/`,
 			Refresh: 2, Sort: 1, Multi: true, IncludeAll: true, Current: all(),
 		}
 	}
 	account := list("account", "Account", "Accounts of these exporters. Empty if Prometheus gives the targets no label account.",
-		`label_values(ncp_exporter_build_info{`+query("EXPORTER")+`}, account)`)
+		"account", `ncp_exporter_build_info{`+query("EXPORTER")+`}`)
 	account.AllValue = ".*" // also none
-	names := `query_result(max by (subject_id, x509_subject) (ncp_external_access_subject_info{` + query("TARGET") + `}))`
-	subject := list("subject", "Subject", "Subjects of External Access, by their X.509 name.", names)
-	subject.Query = VariableQuery{Query: names, RefID: "variable", QryType: 3}
+	subject := list("subject", "Subject", "Subjects of External Access, by their X.509 name.",
+		"subject_id, x509_subject", `ncp_external_access_subject_info{`+query("TARGET")+`}`)
 	// It shows the name and uses the id. A subject without a name shows its id.
 	subject.Regex = `/subject_id="(?<value>[^"]+)"(?:,\s*x509_subject="(?<text>[\s\S]*?)")?\}/`
 	subject.AllValue = ".*"
@@ -134,9 +162,10 @@ func variables() []Variable {
 		{
 			Name: "datasource", Label: "Data source", Description: "The Prometheus server that scrapes the exporters.",
 			Type: "datasource", Query: "prometheus", Refresh: 1,
+			Current: &Current{Text: "default", Value: "default"}, // and not the first by name
 		},
-		list("job", "Job", "Scrape jobs with an ncp_exporter.", `label_values(ncp_exporter_build_info, job)`),
-		list("instance", "Instance", "Exporters of these jobs.", `label_values(ncp_exporter_build_info{job=~"$job"}, instance)`),
+		list("job", "Job", "Scrape jobs with an ncp_exporter.", "job", `ncp_exporter_build_info`),
+		list("instance", "Instance", "Exporters of these jobs.", "instance", `ncp_exporter_build_info{job=~"$job"}`),
 		account,
 		subject,
 		{
@@ -247,10 +276,17 @@ func graph(title, description string, pos GridPos, f Field, targets ...Target) P
 	if f.Color == nil {
 		f.Color = &Color{Mode: "palette-classic"}
 	}
-	return panel("timeseries", title, description, pos, targets, f, map[string]any{
+	p := panel("timeseries", title, description, pos, targets, f, map[string]any{
 		"legend":  map[string]any{"calcs": []string{}, "displayMode": "list", "placement": "bottom", "showLegend": true},
 		"tooltip": map[string]any{"mode": "multi", "sort": "desc"},
 	})
+	p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, gaps())
+	return p
+}
+
+// gaps keeps the text for an empty panel out of cells and tooltips without a value.
+func gaps() Override {
+	return Override{Matcher{"byRegexp", "/.*/"}, []Property{prop("noValue", "–")}}
 }
 
 // stacked draws a graph as a stack of areas or bars.
@@ -274,8 +310,9 @@ type column struct {
 
 func prop(id string, value any) Property { return Property{ID: id, Value: value} }
 
-// ago shows a time in milliseconds as how long ago it was.
-func ago() Property { return prop("unit", "dateTimeFromNow") }
+// lasting shows seconds as a time that can be told from another one, which "an hour ago"
+// cannot.
+func lasting() Property { return prop("unit", "dtdhms") }
 
 // colored shows the text of a cell in the colour of its value.
 func colored() Property {
@@ -297,8 +334,7 @@ func table(title, description string, pos GridPos, none, joinBy string, columns 
 		IndexByName   map[string]int    `json:"indexByName"`
 		RenameByName  map[string]string `json:"renameByName"`
 	}{map[string]bool{"Time": true, "__name__": true, "job": true}, map[string]bool{}, make(map[string]int), make(map[string]string)}
-	// A cell without a value shows a dash, not the text for an empty table.
-	p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, Override{Matcher{"byRegexp", "/.*/"}, []Property{prop("noValue", "–")}})
+	p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, gaps())
 	for i, c := range columns {
 		organize.IndexByName[c.from] = i
 		if c.title == "" { // needed, not shown

@@ -47,6 +47,8 @@ type Annotation struct {
 	TagKeys     string     `json:"tagKeys,omitempty"`
 	TitleFormat string     `json:"titleFormat,omitempty"`
 	TextFormat  string     `json:"textFormat,omitempty"`
+
+	UseValueForTime bool `json:"useValueForTime,omitempty"`
 }
 
 // Datasource names a data source.

@@ -34,6 +34,7 @@ interface Annotation extends dashboard.AnnotationQuery {
   tagKeys?: string;
   titleFormat?: string;
   textFormat?: string;
+  useValueForTime?: boolean;
 }
 
 // Grafana writes the definition beside the query; the type does not know it.

@@ -37,7 +37,7 @@ const registry = new data.FieldConfigOptionsRegistry(() => {
       process: (t) => t && { ...t, steps: t.steps.map((s) => ({ ...s, value: s.value ?? -Infinity })) },
     },
     ...[
-      'cellOptions', 'width', 'align', 'inspect', 'filterable', 'drawStyle', 'lineWidth', 'fillOpacity', 'showPoints', 'spanNulls', 'gradientMode',
+      'cellOptions', 'wrapText', 'width', 'align', 'inspect', 'filterable', 'drawStyle', 'lineWidth', 'fillOpacity', 'showPoints', 'spanNulls', 'gradientMode',
       'lineInterpolation', 'axisPlacement', 'axisLabel', 'stacking', 'thresholdsStyle', 'lineStyle', 'axisSoftMin', 'axisSoftMax',
     ].map((id) => item(`custom.${id}`, id, true)),
   ];

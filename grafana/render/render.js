@@ -9,7 +9,7 @@ import esbuild from 'esbuild';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const [prometheus, scrape, out] = [process.argv[2], Number(process.argv[3]), process.argv[4]];
-const width = 1600;
+const width = Number(process.env.WIDTH ?? 1600);
 const minutes = Number(process.env.MINUTES ?? 10);
 const themes = (process.env.THEMES ?? 'dark').split(',');
 const chromium = process.env.CHROMIUM ?? 'chromium';
