@@ -146,8 +146,8 @@ func (i *inventory) pagesOf(ctx context.Context) func(number, size int) (Page[Ce
 				break
 			}
 			i.works.Store(0) // version 2 has another chance
-			if !refusesVersion(err) {
-				break
+			if !errors.Is(err, ErrMainAccountKey) && !errors.Is(err, ErrPermission) && !errors.Is(err, ErrNotFound) {
+				break // it is not about the version
 			}
 		}
 		first = page
@@ -183,11 +183,6 @@ func (v inventoryVersion) page(ctx context.Context, number, size int, first Page
 // Quirks are the ways in which the server's list of certificates is known to differ
 // from what it says of it, as those of ExternalAccess.
 func (c *CertificateManager) Quirks() []string { return c.inventory.list.said() }
-
-// refusesVersion says whether an error is about the version and not the question.
-func refusesVersion(err error) bool {
-	return errors.Is(err, ErrMainAccountKey) || errors.Is(err, ErrPermission) || errors.Is(err, ErrNotFound)
-}
 
 func decodeCertificates(time.Time) rowDecoder[Certificate] {
 	var id, name, commonName, domain, code, status, notAfter, validEnd text

@@ -88,21 +88,16 @@ func (e *Error) Error() string {
 // Facts is what came back, on one line; empty if that is no more than the reason.
 func (e *Error) Facts() string {
 	var facts []string
-	if e.Status != 0 {
-		facts = append(facts, fmt.Sprintf("HTTP %d", e.Status))
+	add := func(known bool, format string, value any) {
+		if known {
+			facts = append(facts, fmt.Sprintf(format, value))
+		}
 	}
-	if e.Code != "" {
-		facts = append(facts, "code "+e.Code)
-	}
-	if e.Message != "" {
-		facts = append(facts, strconv.Quote(e.Message))
-	}
-	if e.Origin != "" {
-		facts = append(facts, "from "+e.Origin)
-	}
-	if e.RequestID != "" {
-		facts = append(facts, "request id "+e.RequestID)
-	}
+	add(e.Status != 0, "HTTP %d", e.Status)
+	add(e.Code != "", "code %s", e.Code)
+	add(e.Message != "", "%q", e.Message)
+	add(e.Origin != "", "from %s", e.Origin)
+	add(e.RequestID != "", "request id %s", e.RequestID)
 	if e.err != nil {
 		facts = append(facts, cleanText(e.err.Error(), maxMessage))
 	}
