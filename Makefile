@@ -131,8 +131,8 @@ schemas: ## write the schemas that manifests are checked against
 	cd deploy/checks && go run ./cmd/schemas $$(go mod download -json k8s.io/kubernetes@$(KUBERNETES) | \
 		sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/api/openapi-spec/swagger.json schemas
 .PHONY: dashboards
-dashboards: ## write the dashboards from the code in grafana/
-	go test -run '^TestDashboards$$' ./grafana -args -update
+dashboards: ## write the dashboards and the page of runbooks from the code in grafana/
+	go test -run '^Test(Dashboards|Runbooks)$$' ./grafana -args -update
 
 .PHONY: dashboards-check
 dashboards-check: ## hold the dashboards against the JSON Schema of @grafana/schema (needs node and npm)

@@ -268,8 +268,10 @@ func troubled(t *testing.T) ncp {
 	}
 	// In this faster time, 30 days are two hours, and a week is 28 minutes.
 	for id, left := range map[string]time.Duration{"anchor-soon": time.Hour, "anchor-very-soon": 10 * time.Minute, "anchor-expired": -time.Minute} {
-		anchors = append(anchors, ncptest.TrustAnchor{ID: id, Name: strings.TrimPrefix(id, "anchor-") + " ca", Enabled: true, NotAfter: ncptest.FormatTime(time.Now().Add(left)),
-			CRLs: []ncptest.CRL{{Enabled: true, NextUpdate: ncptest.FormatTime(time.Now().Add(time.Minute))}}})
+		anchors = append(anchors, ncptest.TrustAnchor{
+			ID: id, Name: strings.TrimPrefix(id, "anchor-") + " ca", Enabled: true, NotAfter: ncptest.FormatTime(time.Now().Add(left)),
+			CRLs: []ncptest.CRL{{Enabled: true, NextUpdate: ncptest.FormatTime(time.Now().Add(time.Minute))}},
+		})
 	}
 	n.externalAccess.SetTrustAnchors(anchors...)
 	n.certificateManager.SetCertificates(ncptest.Certificate{No: 56001, CommonName: "shop.example.com", StatusCode: "0"})

@@ -136,7 +136,7 @@ func (v *viewer) values(t *testing.T, variable grafana.Variable) []string {
 	for _, r := range v.ask(t, grafana.Target{Expr: m[1], Instant: true}) {
 		labels := make([]string, 0, len(r.Metric))
 		for _, name := range slices.Sorted(maps.Keys(r.Metric)) {
-			labels = append(labels, fmt.Sprintf(`%s="%s"`, name, r.Metric[name])) //nolint:gocritic // as Grafana does
+			labels = append(labels, fmt.Sprintf(`%s="%s"`, name, r.Metric[name]))
 		}
 		line := "{" + strings.Join(labels, ",") + "} 1 1700000000000"
 		found := expression.FindStringSubmatch(line)

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// runbooks begins every link to a runbook, as in the runbook_url of the alert rules.
-// Users replace it by the address of their copy.
-const runbooks = "docs/runbooks.md"
+// runbooks begins every link to a runbook: a page that Grafana serves, if it is mounted
+// as in deploy/compose. Users may replace it by the address of their copy.
+const runbooks = "/public/runbooks.html"
 
 // File is the name of the dashboard's file in dashboards/.
 func (d *Dashboard) File() string { return d.UID + ".json" }

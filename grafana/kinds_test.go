@@ -241,6 +241,37 @@ func TestSameCount(t *testing.T) {
 	}
 }
 
+// coloured are the words of a panel that have a colour of their own: the texts of values,
+// and the names of lines.
+func coloured(p *Panel) map[string]string {
+	colours := make(map[string]string)
+	mappings := slices.Clone(p.FieldConfig.Defaults.Mappings)
+	for _, o := range p.FieldConfig.Overrides {
+		for _, property := range o.Properties {
+			switch value := property.Value.(type) {
+			case []any: // mappings
+				for _, m := range value {
+					options, _ := m.(map[string]any)["options"].(map[string]any)
+					mappings = append(mappings, Mapping{Options: options})
+				}
+			case map[string]any:
+				if property.ID == "color" {
+					name := strings.TrimPrefix(strings.ReplaceAll(o.Matcher.Options, "_", " "), "validation ")
+					colours[name] = fmt.Sprint(value["fixedColor"])
+				}
+			}
+		}
+	}
+	for _, m := range mappings {
+		for _, mapped := range m.Options {
+			if of, ok := mapped.(map[string]any); ok && of["text"] != nil {
+				colours[fmt.Sprint(of["text"])] = fmt.Sprint(of["color"])
+			}
+		}
+	}
+	return colours
+}
+
 // TestColoursMeanOneThing wants a word to have one colour on all dashboards, and what is
 // bad not to be green.
 func TestColoursMeanOneThing(t *testing.T) {
@@ -255,28 +286,8 @@ func TestColoursMeanOneThing(t *testing.T) {
 	bad := regexp.MustCompile(`(?i)fail|refused|unreadable|timed out`)
 	eachPanel(t, func(t *testing.T, _ *Dashboard, p *Panel) {
 		t.Helper()
-		mappings := slices.Clone(p.FieldConfig.Defaults.Mappings)
-		for _, o := range p.FieldConfig.Overrides {
-			for _, property := range o.Properties {
-				switch value := property.Value.(type) {
-				case []any: // mappings
-					for _, m := range value {
-						options, _ := m.(map[string]any)["options"].(map[string]any)
-						mappings = append(mappings, Mapping{Options: options})
-					}
-				case map[string]any:
-					if property.ID == "color" {
-						seen(t, strings.TrimPrefix(strings.ReplaceAll(o.Matcher.Options, "_", " "), "validation "), fmt.Sprint(value["fixedColor"]))
-					}
-				}
-			}
-		}
-		for _, m := range mappings {
-			for _, mapped := range m.Options {
-				if of, ok := mapped.(map[string]any); ok && of["text"] != nil {
-					seen(t, fmt.Sprint(of["text"]), fmt.Sprint(of["color"]))
-				}
-			}
+		for word, colour := range coloured(p) {
+			seen(t, word, colour)
 		}
 		defaults := p.FieldConfig.Defaults
 		if p.Type == "timeseries" && bad.MatchString(p.Title) && defaults.Color.Mode != "shades" {

@@ -220,6 +220,11 @@ func TestChartEverything(t *testing.T) {
 			}
 		}
 	}
+	for _, m := range r.Manifests {
+		if text := string(m.text); strings.Contains(text, "public/runbooks.html") || strings.Contains(text, `"title": "NCP / `) && !strings.Contains(text, `"query": "https://wiki.example.com/runbooks.md"`) {
+			t.Errorf("a %s does not link to the runbooks at their address", m.Kind)
+		}
+	}
 	for _, mount := range []string{"/data", "/etc/ncp_exporter/keys", "/etc/ncp_exporter/web", "/etc/ncp_exporter/tls", "/etc/ssl/my-ca"} {
 		if !slices.ContainsFunc(container.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == mount }) {
 			t.Errorf("nothing is mounted at %s", mount)

@@ -360,8 +360,8 @@ func TestGrafanaIsProvisioned(t *testing.T) {
 		t.Fatal(err)
 	}
 	interval, _ := source.JSONData["timeInterval"].(string)
-	if told, err := model.ParseDuration(interval); err != nil || told < scraped {
-		t.Errorf("it is told that scrapes are %s apart (%v), but they are %s: graphs would stay empty", told, err, scraped)
+	if told, err := model.ParseDuration(interval); err != nil || told != scraped {
+		t.Errorf("it is told that scrapes are %s apart (%v), but they are %s: graphs would stay empty, or coarse", told, err, scraped)
 	}
 
 	var providers struct {
@@ -375,6 +375,24 @@ func TestGrafanaIsProvisioned(t *testing.T) {
 	}
 	if dashboards := s.here(t, providers.Providers[0].Options.Path); dashboards != "../../grafana/dashboards" {
 		t.Errorf("its dashboards are in %s", dashboards)
+	}
+	// Grafana serves its directory public, and dashboards link to a page there.
+	for _, d := range []string{"ncp-oncall.json", "ncp-exporter.json"} {
+		var dashboard struct {
+			Templating struct {
+				List []struct {
+					Name    string
+					Query   any
+					Current struct{ Value any }
+				}
+			}
+		}
+		load(t, s.here(t, "/etc/grafana/dashboards/"+d), &dashboard)
+		for _, v := range dashboard.Templating.List {
+			if link, _ := v.Query.(string); v.Name == "runbooks" && (v.Current.Value != v.Query || s.here(t, "/usr/share/grafana"+link) != "../../grafana/runbooks.html") {
+				t.Errorf("%s has its runbooks at %s", d, link)
+			}
+		}
 	}
 	if home := s.here(t, s.Environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]); home != "../../grafana/dashboards/ncp-oncall.json" {
 		t.Errorf("its home is %s", home)

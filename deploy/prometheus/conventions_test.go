@@ -207,11 +207,8 @@ func TestNames(t *testing.T) {
 	}
 	for _, g := range rules.Groups {
 		for _, r := range g.Rules {
-			asked := r.Expr
-			for _, query := range regexp.MustCompile("`[^`]*`").FindAllString(r.Annotations["description"], -1) {
-				asked += "\n" + query
-			}
-			for _, used := range name.FindAllString(mask(asked), -1) {
+			described := regexp.MustCompile("`[^`]*`").FindAllString(r.Annotations["description"], -1)
+			for _, used := range name.FindAllString(mask(r.Expr+strings.Join(described, " ")), -1) {
 				if _, ok := labels[used]; !ok && !slices.Contains(recorded, used) {
 					t.Errorf("%s: there is no metric %s", r.name(), used)
 				}
