@@ -112,7 +112,7 @@ func accountsOf(cfg config.Config) ([]config.Account, error) {
 		a := cfg.Account
 		a.Name = fmt.Sprintf("demo-%d", i+1)
 		if !a.InMemory() {
-			a.StateFile.Path = filepath.Join(filepath.Dir(a.StateFile.Path), "accounts", a.Name)
+			a.StateFile.Path = filepath.Join(filepath.Dir(a.StateFile.Path), "accounts", a.Name+".demo")
 		}
 		accounts[i] = a
 	}

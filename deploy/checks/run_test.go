@@ -41,6 +41,7 @@ func TestPodsRun(t *testing.T) {
 		want      []string // in the log
 	}{
 		{"single", split(t, kustomize(t, overlay("single"))), []string{"Counting begins with a new ledger", "access-key"}},
+		{"single with the demo of README.md", demo(t, overlay("single")), []string{"Counting begins with a new ledger", "keys=demo"}},
 		{"sharded", split(t, kustomize(t, overlay("sharded"))), []string{"Counting begins with a new ledger", "access-key"}},
 		{"accounts", split(t, kustomize(t, overlay("accounts"))), []string{"account=prod", "account=agency", "accounts/prod"}},
 		{"chart with accounts", template(accounts), []string{"account=prod", "account=agency", "profile main", "accounts/agency"}},
@@ -79,6 +80,27 @@ func TestPodsRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// demo is an overlay after the command of README.md that turns it into the demo, without
+// its secret: the pod starts all the same.
+func demo(t *testing.T, dir string) Manifests {
+	t.Helper()
+	text := kustomize(t, dir)
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := regexp.MustCompile("`kubectl --namespace ncp-exporter set env statefulset/ncp-exporter ([A-Z_]+)=(true)`").FindStringSubmatch(string(readme))
+	if match == nil {
+		t.Fatal("README.md does not say how to have the demo")
+	}
+	const before = "      - env:\n"
+	if !strings.Contains(string(text), before) || !strings.Contains(string(text), "optional: true") {
+		t.Fatalf("no variables, or a secret that must be there:\n%s", text)
+	}
+	added := before + "        - name: " + match[1] + "\n          value: \"" + match[2] + "\"\n"
+	return split(t, []byte(strings.Replace(string(text), before, added, 1)))
 }
 
 // mount makes the directories of a container and fills those that are secrets.
