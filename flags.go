@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 
@@ -58,6 +59,8 @@ func flags(app *kingpin.Application, env lookupEnv) *config.Config {
 		PlaceHolder("FILE").StringVar(&keys.AccessKeyFile)
 	app.Flag("ncp.secret-key-file", "File with only the secret key. Needed with --ncp.access-key-file.").
 		PlaceHolder("FILE").StringVar(&keys.SecretKeyFile)
+	app.Flag("ncp.key-directory", "Directory for the files access-key and secret-key. Used, if one of them is there, when no other place but a server role gives keys. Read again when they change and after a 401.").
+		PlaceHolder("DIR").StringVar(&keys.Directory)
 	app.Flag("ncp.server-role", "If there are no other keys, use those of the role of this NCP server, from its metadata service.").
 		BoolVar(&keys.ServerRole)
 	app.Flag("ncp.server-role.url", "Address of the metadata service.").
@@ -90,7 +93,7 @@ func flags(app *kingpin.Application, env lookupEnv) *config.Config {
 	valued(app, "state.file", config.DefaultStateFile, rules.StateFile, &target.StateFile,
 		"File of the ledger, which keeps what was counted, so that counters go on after a restart. Empty (--state.file=) = in memory only. If you give a path that cannot be used, the exporter does not start. If the default path cannot be used, it warns and counts in memory.")
 
-	app.Flag("demo", "Watch a simulated NCP inside this process. Needs no account and no keys.").
+	app.Flag("demo", "Watch a simulated NCP inside this process. Needs no account and no keys. It leaves the file of --state.file alone: if you give one, the demo has its ledger beside it, in FILE.demo.").
 		BoolVar(&target.Demo)
 	valued(app, "demo.accounts", "1", rules.DemoAccounts, &c.DemoAccounts,
 		"How many accounts the simulated NCP has. With more than one they are served as those of --config.file are.")
@@ -195,6 +198,9 @@ func parse(app *kingpin.Application, c *config.Config, args []string, env lookup
 		c.Account.Site = "public" // NCLOUD_SITE belongs to one account, as all of NCLOUD_* does
 	}
 	validated := config.Config{}
+	if pid, _ := env("LISTEN_PID"); pid == strconv.Itoa(os.Getpid()) {
+		*c.Web.Toolkit.WebSystemdSocket = true // systemd has the port already: its socket unit is on
+	}
 	if err == nil {
 		validated, err = c.Validated()
 	}

@@ -188,7 +188,7 @@ func socket(t *testing.T) (file *os.File, address string) {
 func activated(t *testing.T, socket *os.File, args ...string) *exec.Cmd {
 	t.Helper()
 	// LISTEN_PID is the shell's own, which becomes the program's.
-	args = append([]string{"-c", `ulimit -n 1024; LISTEN_PID=$$ exec "$0" "$@"`, binary, "--web.systemd-socket"}, args...)
+	args = append([]string{"-c", `ulimit -n 1024; LISTEN_PID=$$ exec "$0" "$@"`, binary}, args...)
 	cmd := exec.CommandContext(t.Context(), "sh", args...) //nolint:gosec // a fixed script
 	cmd.ExtraFiles = []*os.File{socket}
 	return cmd

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -58,12 +60,19 @@ type CredentialSources struct {
 	ProfileRequired bool
 	// APIProfile, if not empty, is the section that comes before all others.
 	APIProfile string
+	// KeyDirectory, if not empty, may hold KeyDirectoryFiles, with one value each. It
+	// is no error that neither is there.
+	KeyDirectory string
 	// ServerRole, if not nil, is asked when no other place has keys.
 	ServerRole Credentials
 }
 
+// KeyDirectoryFiles are the files with the access key and the secret key in
+// CredentialSources.KeyDirectory.
+var KeyDirectoryFiles = [2]string{"access-key", "secret-key"} //nolint:gochecknoglobals // a constant
+
 // FindCredentials looks for keys in APIProfile, the key files, the
-// environment, the profile and the server role, in that order. The first place
+// environment, the profile, the key directory and the server role, in that order. The first place
 // that names keys is used; if its keys are incomplete or unusable that is an
 // error and no reason to go on to the next.
 func FindCredentials(s CredentialSources) (Credentials, error) {
@@ -86,10 +95,31 @@ func FindCredentials(s CredentialSources) (Credentials, error) {
 			return c, err
 		}
 	}
+	if c, err := s.directoryCredentials(); c != nil || err != nil {
+		return c, err
+	}
 	if s.ServerRole != nil {
 		return s.ServerRole, nil
 	}
 	return nil, ErrNoKeys
+}
+
+func (s CredentialSources) directoryCredentials() (Credentials, error) {
+	if s.KeyDirectory == "" {
+		return nil, nil //nolint:nilnil // no credentials here and no error either
+	}
+	var paths [2]string
+	gone := 0
+	for i, name := range KeyDirectoryFiles {
+		paths[i] = filepath.Join(s.KeyDirectory, name)
+		if _, err := os.Stat(paths[i]); errors.Is(err, fs.ErrNotExist) {
+			gone++
+		}
+	}
+	if gone == len(paths) {
+		return nil, nil //nolint:nilnil // as above
+	}
+	return newKeyFileCredentials(paths[0], paths[1])
 }
 
 // The variables that NCP's own tools read, in their order.

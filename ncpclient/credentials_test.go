@@ -43,15 +43,20 @@ ncloud_secret_access_key = main-sk
 
 func TestOrderOfSources(t *testing.T) {
 	t.Parallel()
+	directory := filepath.Dir(writeFile(t, "access-key", "dir-ak\n"))
+	if err := os.WriteFile(filepath.Join(directory, "secret-key"), []byte("dir-sk\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	// Every place holds keys; each step takes the first of those left away.
 	s := CredentialSources{
 		AccessKeyFile: writeFile(t, "ak", "file-ak\n"),
 		SecretKeyFile: writeFile(t, "sk", "file-sk\n"),
 		LookupEnv: env("NCLOUD_ACCESS_KEY_ID", "env-ak", "NCLOUD_ACCESS_KEY", "old-env-ak",
 			"NCLOUD_SECRET_ACCESS_KEY", "env-sk", "NCLOUD_SECRET_KEY", "old-env-sk"),
-		ProfileFile: writeFile(t, "configure", twoProfiles),
-		APIProfile:  "main",
-		ServerRole:  StaticCredentials(Keys{"role-ak", "role-sk"}, "role"),
+		ProfileFile:  writeFile(t, "configure", twoProfiles),
+		APIProfile:   "main",
+		KeyDirectory: directory,
+		ServerRole:   StaticCredentials(Keys{"role-ak", "role-sk"}, "role"),
 	}
 	for _, step := range []struct {
 		want     Keys
@@ -69,6 +74,7 @@ func TestOrderOfSources(t *testing.T) {
 		{Keys{"a", "s"}, "environment (NCLOUD_ACCESS_KEY)", func() { s.LookupEnv = env("NCLOUD_ACCESS_KEY", " ") }},
 		{Keys{"profile-ak", "profile-sk"}, "profile DEFAULT of", func() { s.Profile = "main" }},
 		{Keys{"main-ak", "main-sk"}, "profile main of", func() { s.ProfileFile += ".gone" }},
+		{Keys{"dir-ak", "dir-sk"}, "files " + directory, func() { s.KeyDirectory = t.TempDir() }},
 		{Keys{"role-ak", "role-sk"}, "role", func() { s.ServerRole = nil }},
 	} {
 		c, err := FindCredentials(s)
@@ -109,6 +115,7 @@ func TestIncompleteKeys(t *testing.T) {
 		"secret key file alone":     {CredentialSources{SecretKeyFile: ok}, []string{"none with the access key"}},
 		"access key file missing":   {CredentialSources{AccessKeyFile: "/nowhere/ak", SecretKeyFile: ok}, []string{"/nowhere/ak"}},
 		"secret key file missing":   {CredentialSources{AccessKeyFile: ok, SecretKeyFile: "/nowhere/sk"}, []string{"/nowhere/sk"}},
+		"half a key directory":      {CredentialSources{KeyDirectory: filepath.Dir(writeFile(t, "secret-key", "s3cret"))}, []string{"access-key", "no such file"}},
 		"secret key file empty":     {CredentialSources{AccessKeyFile: ok, SecretKeyFile: writeFile(t, "sk", " \r\n")}, []string{"the secret key is empty"}},
 		"access key file empty":     {CredentialSources{AccessKeyFile: writeFile(t, "ak", ""), SecretKeyFile: ok}, []string{"the access key is empty"}},
 		"two lines in a key file":   {CredentialSources{AccessKeyFile: writeFile(t, "ak", "s3cret\nother"), SecretKeyFile: ok}, []string{"the access key holds a blank"}},

@@ -201,6 +201,7 @@ func (s *Setup) findKeysByFlags(apiProfile string) (ncpclient.Credentials, error
 		Profile:         cmp.Or(keys.Profile, ncloudProfile),
 		ProfileRequired: keys.CredentialsFile != "" || keys.Profile != "",
 		APIProfile:      apiProfile,
+		KeyDirectory:    keys.Directory,
 	}
 	sources.ProfileFile = cmp.Or(sources.ProfileFile, defaultCredentialsFile())
 	if keys.ServerRole {
@@ -212,8 +213,12 @@ func (s *Setup) findKeysByFlags(apiProfile string) (ncpclient.Credentials, error
 	}
 	found, err := ncpclient.FindCredentials(sources)
 	if errors.Is(err, ncpclient.ErrNoKeys) {
-		return nil, fmt.Errorf("%w: set NCLOUD_ACCESS_KEY_ID and NCLOUD_SECRET_ACCESS_KEY, or give --ncp.access-key-file and --ncp.secret-key-file, "+
-			"or a profile in %s, or --ncp.server-role; or look around with --demo", err, sources.ProfileFile)
+		directory := ""
+		if keys.Directory != "" {
+			directory = fmt.Sprintf("put %s and %s into %s, or ", ncpclient.KeyDirectoryFiles[0], ncpclient.KeyDirectoryFiles[1], keys.Directory)
+		}
+		return nil, fmt.Errorf("%w: %sset NCLOUD_ACCESS_KEY_ID and NCLOUD_SECRET_ACCESS_KEY, or give --ncp.access-key-file and --ncp.secret-key-file, "+
+			"or a profile in %s, or --ncp.server-role; or look around with --demo", err, directory, sources.ProfileFile)
 	}
 	return found, err
 }

@@ -99,6 +99,7 @@ type Keys struct {
 	AccessKeyFile, SecretKeyFile string // both or none
 	AccessKeyEnv, SecretKeyEnv   string // names of variables; both or none; not by flag
 	CredentialsFile, Profile     string // empty is the default place
+	Directory                    string // may hold the two keys; only by flag
 	ServerRole                   bool
 	ServerRoleURL                string
 }
@@ -166,6 +167,9 @@ func (c Config) Validated() (Config, error) {
 		}
 	}
 	c.Account.ExternalAccess.Subjects = sortedSet(subjects)
+	if file := &c.Account.StateFile; c.Account.Demo && file.Path != "" {
+		file.Path += ".demo" // what was counted of an account stays as it is
+	}
 	switch keys := c.Account.Keys; {
 	case (keys.AccessKeyFile == "") != (keys.SecretKeyFile == ""):
 		return Config{}, errors.New("--ncp.access-key-file and --ncp.secret-key-file go together, but only one of them is given")

@@ -154,7 +154,7 @@ func ours() []string {
 	return []string{
 		"web.listen-address", "web.systemd-socket", "web.config.file",
 		"ncp.credentials-file", "ncp.profile", "ncp.certificate-manager.profile", "ncp.external-access.profile",
-		"ncp.access-key-file", "ncp.secret-key-file", "ncp.server-role",
+		"ncp.access-key-file", "ncp.secret-key-file", "ncp.key-directory", "ncp.server-role",
 		"state.file", "shard", "total-shards", "demo", "demo.accounts", "check",
 		"config.file", "config.check", "config.auto-reload-interval",
 	}
