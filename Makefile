@@ -77,6 +77,10 @@ sign: ## sign dist/SHA256SUMS with SIGNING_KEY, an ssh key
 release-test: ## what a release holds, and that two of them are the same
 	cd deploy/release && go vet ./... && go test -count 1 -timeout 10m ./... $(RELEASE_TEST)
 
+.PHONY: systemd-test
+systemd-test: ## the package on Debian 11 and 12 under a real systemd; as root
+	deploy/systemd/test.sh
+
 .PHONY: deploy-sync
 deploy-sync: ## write what deploy/ has of other files: rules, dashboards, values
 	cd deploy/checks && go run ./cmd/sync ../..

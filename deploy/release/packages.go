@@ -80,11 +80,12 @@ func (o *options) contents(format, temp string, binary []byte, common map[string
 		{"/usr/bin/ncp_exporter", files.TypeFile, executable, binary},
 		{"/usr/lib/systemd/system/ncp_exporter.service", files.TypeFile, plain, common["systemd/ncp_exporter.service"]},
 		{"/usr/lib/systemd/system/ncp_exporter.socket", files.TypeFile, plain, common["systemd/ncp_exporter.socket"]},
+		{"/usr/lib/sysusers.d/ncp_exporter.conf", files.TypeFile, plain, common["systemd/ncp_exporter.sysusers"]},
+		{"/usr/lib/tmpfiles.d/ncp_exporter.conf", files.TypeFile, plain, common["systemd/ncp_exporter.tmpfiles"]},
 		{"/etc/default/ncp_exporter", files.TypeConfigNoReplace, plain, common["systemd/ncp_exporter.default"]},
 		{"/usr/share/man/man1/ncp_exporter.1.gz", files.TypeFile, plain, page},
 		{"/usr/share/bash-completion/completions/ncp_exporter", files.TypeFile, plain, common["completions/ncp_exporter.bash"]},
 		{zsh + "_ncp_exporter", files.TypeFile, plain, common["completions/zsh/_ncp_exporter"]},
-		{"/usr/share/doc/ncp-exporter/accounts.conf", files.TypeFile, plain, common["systemd/accounts.conf"]},
 		{"/usr/share/doc/ncp-exporter/copyright", files.TypeFile, plain, common["LICENSE"]},
 		{"/usr/share/doc/ncp-exporter/README.md", files.TypeFile, plain, common["README.md"]},
 		{"/usr/share/doc/ncp-exporter/CHANGELOG.md", files.TypeFile, plain, common["CHANGELOG.md"]},
@@ -100,6 +101,6 @@ func (o *options) contents(format, temp string, binary []byte, common map[string
 	}
 	return append(all, &files.Content{
 		Destination: "/etc/ncp_exporter", Type: files.TypeDir,
-		FileInfo: &files.ContentFileInfo{Mode: 0o700 | os.ModeDir, MTime: o.date, Owner: "root", Group: "root"},
+		FileInfo: &files.ContentFileInfo{Mode: 0o750 | os.ModeDir, MTime: o.date, Owner: "root", Group: "root"},
 	}), nil
 }

@@ -95,7 +95,7 @@ func (o *options) common(ctx context.Context, temp string) (map[string][]byte, e
 	files["ncp_exporter.1"] = page
 	for _, name := range []string{
 		"LICENSE", "README.md", "CHANGELOG.md", "deploy/systemd/ncp_exporter.service", "deploy/systemd/ncp_exporter.socket",
-		"deploy/systemd/ncp_exporter.default", "deploy/systemd/accounts.conf",
+		"deploy/systemd/ncp_exporter.default", "deploy/systemd/ncp_exporter.sysusers", "deploy/systemd/ncp_exporter.tmpfiles",
 	} {
 		text, err := os.ReadFile(filepath.Join(o.root, name)) //nolint:gosec // a file of this repository
 		if err != nil {

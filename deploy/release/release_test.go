@@ -174,7 +174,8 @@ func TestArchive(t *testing.T) {
 	want := []string{
 		"755 ncp_exporter", "644 CHANGELOG.md", "644 LICENSE", "644 README.md",
 		"644 completions/ncp_exporter.bash", "644 completions/zsh/_ncp_exporter", "644 ncp_exporter.1",
-		"644 systemd/accounts.conf", "644 systemd/ncp_exporter.default", "644 systemd/ncp_exporter.service", "644 systemd/ncp_exporter.socket",
+		"644 systemd/ncp_exporter.default", "644 systemd/ncp_exporter.service", "644 systemd/ncp_exporter.socket",
+		"644 systemd/ncp_exporter.sysusers", "644 systemd/ncp_exporter.tmpfiles",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -3,7 +3,7 @@
 set -e
 case "$1" in
   remove | 0)
-    if [ -d /run/systemd/system ]; then
+    if [ -d /run/systemd/system ] && [ -z "${DPKG_ROOT:-}" ]; then
       systemctl disable --now ncp_exporter.socket ncp_exporter.service
     fi
     ;;
