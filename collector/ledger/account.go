@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+	"unique"
 )
 
 // Result is how an authentication ended.
@@ -39,8 +40,12 @@ type Row struct {
 // Certificate names the certificate of a row, as far as the ledger keeps it.
 type Certificate struct{ Issuer, SerialNumber string }
 
-func certificateOf(row *Row) Certificate {
-	return Certificate{Text(row.Issuer), Text(row.SerialNumber)}
+// certificateOf is nil if the row names none.
+func certificateOf(issuer, serialNumber string) *Certificate {
+	if issuer == "" && serialNumber == "" {
+		return nil
+	}
+	return &Certificate{unique.Make(issuer).Value(), serialNumber} // thousands of subjects share an issuer
 }
 
 // Text makes a stranger's text fit for the file and the log: its first 512 bytes, in
@@ -114,9 +119,9 @@ type Totals struct {
 type account struct { //nolint:recvcheck // add makes the next value, the others only look
 	count  [NumResults]uint64
 	newest [NumResults]instant
-	// failedBy is the certificate of the newest failure. It is zero in an account of
+	// failedBy is the certificate of the newest failure. It is nil in an account of
 	// the first layout of the file until a read meets that failure.
-	failedBy Certificate
+	failedBy *Certificate
 	created  instant
 	// watermark is the newest seenTime of all whole reads.
 	watermark instant
@@ -159,7 +164,10 @@ func fingerprintOf(watermark int64, id [6]byte, seen int64) fingerprint {
 }
 
 func (a *account) totals() Totals {
-	t := Totals{Count: a.count, FailedBy: a.failedBy, Created: a.created.time()}
+	t := Totals{Count: a.count, Created: a.created.time()}
+	if a.failedBy != nil {
+		t.FailedBy = *a.failedBy
+	}
 	for i, newest := range a.newest {
 		t.Newest[i] = newest.time()
 	}
@@ -221,7 +229,7 @@ func (a account) add(read *Read, lateArrival time.Duration) (account, bool) {
 		next.count[result] += n
 		next.newest[result] = max(next.newest[result], read.newest[result])
 	}
-	if at := read.failedAt; at == next.newest[Failure] && (at > a.newest[Failure] || a.failedBy == Certificate{}) {
+	if at := read.failedAt; at == next.newest[Failure] && (at > a.newest[Failure] || a.failedBy == nil) {
 		next.failedBy = read.failedBy
 	}
 	if read.order == noOrder || read.full && read.order != orderUnclear {

@@ -37,7 +37,7 @@ type Read struct {
 	seenAt instant             // NCP's, at the last look at the newest rows
 	// The newest failure that came, counted before or not.
 	failedAt instant
-	failedBy Certificate
+	failedBy *Certificate
 	extent
 }
 
@@ -76,8 +76,7 @@ func (r *Read) tell(row *Row) {
 		r.Untold++
 		return
 	}
-	by := certificateOf(row)
-	r.Told = append(r.Told, Row{Issuer: by.Issuer, SerialNumber: by.SerialNumber, Result: row.Result, SeenTime: row.SeenTime})
+	r.Told = append(r.Told, Row{Issuer: Text(row.Issuer), SerialNumber: Text(row.SerialNumber), Result: row.Result, SeenTime: row.SeenTime})
 }
 
 // minRows is the number of rows below which none is thrown away.

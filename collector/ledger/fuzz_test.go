@@ -20,7 +20,7 @@ func anAccount(t *rapid.T) account {
 		missingSince: instants.Draw(t, "missing since"), wholeAt: instants.Draw(t, "whole at"), order: order(rapid.IntRange(0, int(noOrder)).Draw(t, "order")),
 	}
 	texts := rapid.String()
-	a.failedBy = certificateOf(&Row{Issuer: texts.Draw(t, "issuer"), SerialNumber: texts.Draw(t, "serial number")})
+	a.failedBy = certificateOf(Text(texts.Draw(t, "issuer")), Text(texts.Draw(t, "serial number")))
 	for i := range a.count {
 		a.count[i], a.newest[i] = rapid.Uint64().Draw(t, "count"), instants.Draw(t, "newest")
 	}
@@ -76,12 +76,12 @@ func TestIDsThatAreNoText(t *testing.T) {
 	}
 }
 
-// Sizes are bounded: 2 KiB a subject, and 16 bytes a mark. Texts are cut, see certificateOf.
+// Sizes are bounded: 2 KiB a subject, and 16 bytes a mark. Texts are cut, see Text.
 func TestLineSize(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := anAccount(t)
 		long := strings.Repeat(rapid.StringN(1, 1, -1).Draw(t, "letter"), 10_000)
-		a.failedBy = certificateOf(&Row{Issuer: long, SerialNumber: long})
+		a.failedBy = certificateOf(Text(long), Text(long))
 		empty, whole := len(written(t, &state{})), len(written(t, &state{accounts: map[string]*account{"c2dea79b-0000-0000-0000-000000000000": &a}}))
 		if limit := 2048 + 2*6*512 + 16*len(a.fingerprints); whole-empty > limit {
 			t.Errorf("a subject of %d marks takes %d bytes, want at most %d", len(a.fingerprints), whole-empty, limit)

@@ -19,7 +19,7 @@ const (
 
 // Plan is how the next read of a subject's history has to go.
 type Plan struct {
-	// OnPage is called after each page of a first read, with the rows that came so far
+	// OnPage is called after each page but the first of a first read, with the rows that came so far
 	// and those that will, as far as the server tells (0 if it does not). Rows without
 	// an order come at least twice. May be nil.
 	OnPage func(rows, total int)

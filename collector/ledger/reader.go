@@ -270,7 +270,7 @@ func (r *reader) add(page pageRead) []seenRow {
 		w.grown += page.Total - w.total
 	}
 	w.total = page.Total
-	if r.plan.OnPage != nil && !r.plan.known {
+	if r.plan.OnPage != nil && !r.plan.known && w.pages > 1 {
 		came, total := w.rows, max(0, page.Total)
 		if r.order.merge(w.seq.found) == noOrder {
 			came, total = came+r.mostPlaces, 2*total
@@ -295,7 +295,7 @@ func (r *reader) meet(s *seenRow, before bool, passes uint64, marked bool, now i
 	}
 	r.read.latest = max(r.read.latest, s.seen)
 	if s.result == Failure && s.seen > r.read.failedAt {
-		r.read.failedAt, r.read.failedBy = s.seen, certificateOf(s.row)
+		r.read.failedAt, r.read.failedBy = s.seen, certificateOf(Text(s.row.Issuer), Text(s.row.SerialNumber))
 	}
 	r.recordSum += rowKey(s.id)
 	if marked {

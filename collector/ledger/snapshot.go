@@ -105,7 +105,7 @@ func (l *subjectLine) account() (account, error) {
 	fingerprints, err := parseFingerprints(l.Fingerprints)
 	a := account{
 		created: instantOf(l.CountingSince), watermark: instantOf(l.Watermark), horizon: instantOf(l.Horizon), missingSince: instantOf(l.MissingSince), wholeAt: instantOf(l.WholeReadAt),
-		fingerprints: fingerprints, failedBy: Certificate{l.Failure.Issuer, l.Failure.SerialNumber},
+		fingerprints: fingerprints, failedBy: certificateOf(l.Failure.Issuer, l.Failure.SerialNumber),
 	}
 	known := slices.Index(orderNames[:], l.Order)
 	if known < 0 {
@@ -134,7 +134,7 @@ func (e *accountEncoder) encode(id string, a *account) ([]byte, error) {
 		b = append(append(b, r.name...), `:{"count":`...)
 		b = strconv.AppendUint(b, a.count[r.result], 10)
 		b = appendInstant(b, `,"newest"`, a.newest[r.result])
-		if r.result == Failure {
+		if r.result == Failure && a.failedBy != nil {
 			b, err = appendText(b, `,"issuer":`, a.failedBy.Issuer, err)
 			b, err = appendText(b, `,"serial_number":`, a.failedBy.SerialNumber, err)
 		}
