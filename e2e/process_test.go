@@ -131,7 +131,7 @@ func TestSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const most = 15_500_000
+	const most = 15_900_000
 	t.Logf("%d bytes", info.Size())
 	if info.Size() > most {
 		t.Errorf("the binary has %d bytes, more than %d", info.Size(), most)

@@ -21,7 +21,7 @@ func way(t *testing.T, variables map[string]string, host string) (proxy string, 
 }
 
 func TestProxyAddresses(t *testing.T) {
-	for address, want := range map[string]string{
+	for address, want := range map[string]string{ //nolint:gosec // the passwords open nothing
 		"":                                "",
 		"proxy.example:3128":              "http://proxy.example:3128",
 		"http://proxy.example:3128":       "http://proxy.example:3128",
@@ -30,7 +30,7 @@ func TestProxyAddresses(t *testing.T) {
 		"https://proxy.example":           "https://proxy.example",
 		"socks5://10.0.0.1:1080":          "socks5://10.0.0.1:1080",
 		"http://[2001:db8::1]:3128":       "http://[2001:db8::1]:3128",
-		"http://user:p%25w@proxy.example": "http://user:p%25w@proxy.example", //nolint:gosec // opens nothing
+		"http://user:p%25w@proxy.example": "http://user:p%25w@proxy.example",
 		"http://http.example":             "http://http.example",
 		"user:pw@proxy.example:3128":      "http://user:pw@proxy.example:3128",
 	} {
