@@ -65,6 +65,25 @@ func TestFirstReadOverSeveralScrapes(t *testing.T) {
 	}
 }
 
+// A first read that ends between two scrapes has ended once.
+func TestFirstReadEndsBetweenScrapes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldOptions{direct: true, ncp: ncptest.Config{Latency: 100 * time.Millisecond}})
+		put(w.Server, "long")
+		w.AddCredentials("long", history(6000)...)
+		for scrape := range 3 {
+			_, reading := value(t, w.within(t, 5*time.Second), "ncp_external_access_first_read_progress_ratio")
+			if reading != (scrape == 0) {
+				t.Errorf("scrape %d: progress is shown: %t", scrape, reading)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		if log := w.log.String(); strings.Count(log, "A history was read for the first time") != 1 {
+			t.Errorf("the log says:\n%s", log)
+		}
+	})
+}
+
 // Without a total that can be right nobody knows how far it is.
 func TestFirstReadWithoutTotals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

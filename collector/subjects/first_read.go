@@ -59,8 +59,9 @@ func (s *subject) firstReadGoesOn(rows, total int) {
 
 // firstReadEnded is told that a history was read whole. w.mu is held.
 func (s *subject) firstReadEnded() {
-	if first := s.firstRead; first != nil && first.told {
-		w := s.watcher
+	first, w := s.firstRead, s.watcher
+	s.firstRead = nil
+	if first != nil && first.told {
 		_ = level.Info(w.logger).Log("msg", "A history was read for the first time", "subject_id", s.known.ID,
 			"rows", s.known.Entries, "took", w.options.Now().Sub(first.Begun).Round(time.Millisecond))
 	}

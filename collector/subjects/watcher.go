@@ -154,15 +154,12 @@ func (w *Watcher) State() State {
 	state := State{Listed: w.list.known(w.since), Sweeping: w.sweep.on(), Subjects: make([]Subject, len(w.ids))}
 	for i, id := range w.ids {
 		s := w.watched[id]
-		next := &state.Subjects[i]
-		*next = Subject{
+		state.Subjects[i] = Subject{
 			Known: s.known, Fresh: s.known.Err == nil && refresh.Counts(s.upToDate(), w.since),
 			Counts: w.ledger.Counts(id),
 		}
-		if next.Counted() {
-			s.firstRead = nil
-		} else if s.firstRead != nil && s.firstRead.running {
-			next.FirstRead = s.firstRead
+		if s.firstRead != nil && s.firstRead.running {
+			state.Subjects[i].FirstRead = s.firstRead
 		}
 	}
 	return state
