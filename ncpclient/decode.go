@@ -91,9 +91,15 @@ func tooLarge(format string, args ...any) *Error {
 }
 
 // rowBudget is what the rows of an answer may still take.
-type rowBudget struct{ most, rows, text int }
+type rowBudget struct {
+	most, rows, text int
+	// anyField says whether any of them had a field that is read.
+	anyField bool
+}
 
-func newRowBudget(rows int) *rowBudget { return &rowBudget{rows, rows, rows * maxRowText} }
+func newRowBudget(rows int) *rowBudget {
+	return &rowBudget{most: rows, rows: rows, text: rows * maxRowText}
+}
 
 // take counts a row with so many bytes of text.
 func (b *rowBudget) take(text int) error {
@@ -240,6 +246,7 @@ func decodeRow(d *jsontext.Decoder, fields []field, left *rowBudget) error {
 	if err := left.take(length); err != nil {
 		return err
 	}
+	left.anyField = left.anyField || seen != 0
 	for i, f := range fields {
 		if seen&(1<<i) == 0 {
 			f.into.set(jsontext.Value("null"))

@@ -170,6 +170,9 @@ func TestPageObjects(t *testing.T) {
 		"total, no rows":      {`{"totalElements":3,"content":[]}`, 0, 3, 0, "", ""},
 		"total beyond an int": {`{"totalElements":99999999999,"content":[` + row + `]}`, 1, -1, 0, "", ""},
 
+		"a row of nothing":    {`{"totalElements":2,"content":[` + row + `,[]]}`, 2, 2, 0, "", ""},
+		"rows of nothing":     {`{"totalElements":2,"content":[[],null]}`, 2, 2, 0, "", ""},
+		"nothing but rows":    {`{"content":[[],{"other":1}]}`, 0, 0, 0, ErrMalformedAnswer, ""},
 		"total, null rows":    {`{"totalElements":3,"content":null}`, 0, 0, 0, ErrMalformedAnswer, ""},
 		"total, no content":   {`{"totalElements":3}`, 0, 0, 0, ErrMalformedAnswer, ""},
 		"nothing":             {`{}`, 0, 0, 0, ErrMalformedAnswer, ""},

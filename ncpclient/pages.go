@@ -148,9 +148,11 @@ func decodePage[T any](names pageNames, resp *http.Response, body io.Reader, num
 	}
 	total, pageNo, pageSize := parseCount(m.text(names.totals...)), parseCount(m.text(names.pageNo)), parseCount(m.text(names.pageSize))
 	content, hasContent := m[names.rows]
+	nothing := !hasContent || string(content) == "null"
+	foreign := total < 0 && pageNo < 0 && pageSize < 0 && len(page.Rows) > 0 && !left.anyField
 	switch {
-	case (!hasContent || string(content) == "null") && total != 0:
-		// An error envelope, or anything else: never an empty list.
+	case nothing && total != 0, foreign:
+		// An error envelope, or anything else: never an empty list, and no rows.
 		return Page[T]{}, refusal(resp, m, errors.New("the answer is not a page"))
 	case pageNo != unknownCount && pageNo != number:
 		return Page[T]{}, fmt.Errorf("%w: %d in place of %d", errOtherPage, pageNo, number)

@@ -34,6 +34,9 @@ func (r *reader) backward(ctx context.Context, first pageRead) error {
 		if page, _, err = r.page(ctx, number); err != nil {
 			return err
 		}
+		if w.rows > 0 {
+			w.before(len(page.Rows))
+		}
 	}
 }
 
@@ -112,7 +115,7 @@ func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, e
 		switch {
 		case ended:
 			high = number
-		case short, r.asBefore(rows, page):
+		case short && (page.Total >= 0 || !r.plan.whole), r.asBefore(rows, page):
 			return number, page, r.lastPage(ctx, rows, page)
 		default:
 			low, lowPage = number, page
@@ -157,6 +160,6 @@ func (r *reader) firstOf(ctx context.Context, repeated pageRead, high int, first
 // lastPage notes the last page, up to which there are so many rows.
 func (r *reader) lastPage(ctx context.Context, rows int, page pageRead) error {
 	told, _ := r.plan.server.rowsOf(page.Total)
-	r.walk.end, r.walk.capped = rows, told < rows
+	r.walk.end, r.walk.capped, r.walk.lacks = rows, told < rows, r.tellMore(rows, r.read.total, page.Total)
 	return r.learn(ctx, rows, len(page.Rows), page)
 }

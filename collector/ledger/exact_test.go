@@ -279,8 +279,14 @@ func TestExactWhateverHappens(t *testing.T) {
 			if rapid.IntRange(0, 7).Draw(t, "fails") == 0 {
 				failsAt = rapid.IntRange(1, 6).Draw(t, "fails at")
 			}
+			// Where totals are known to be right, pages may also be refused that are there.
+			_, sure := w.ledger.server.rowsOf(len(h.rows))
+			refused := sure && h.total == nil && rapid.Bool().Draw(t, "refused")
 			h.onPage = func(call int) error {
-				if call == failsAt {
+				switch {
+				case refused && (call == failsAt || call == failsAt+1):
+					return ErrPastEnd
+				case call == failsAt:
 					return errors.New("broken")
 				}
 				if busy && call > 1 && call < 100 {

@@ -23,7 +23,7 @@ func (r *reader) forward(ctx context.Context, page pageRead) error {
 		r.order = r.order.merge(w.seq.found)
 		if r.order == oldestFirst && number > 0 {
 			r.set.restartPass()
-			r.walk = walk{size: w.size, begin: w.begin, first: w.first, stride: w.stride, latest: w.latest, total: -1}
+			r.walk = walk{size: w.size, begin: w.begin, first: w.first, stride: w.stride, latest: w.latest, total: -1, gaps: noGaps}
 			return r.backward(ctx, first)
 		}
 		if r.atEnd(page, w.rows) {
@@ -48,6 +48,9 @@ func (r *reader) forward(ctx context.Context, page pageRead) error {
 		if ended {
 			return r.ended(ctx, page, next)
 		}
+		if !r.nothingNew(next) {
+			w.before(len(page.Rows))
+		}
 		page = next
 	}
 }
@@ -67,6 +70,7 @@ func pageLimit(page pageRead) int {
 func (r *reader) ended(ctx context.Context, page, next pageRead) error {
 	w := &r.walk
 	w.full, w.end = true, w.rows
+	w.lacks = r.tellMore(w.rows, r.read.total, page.Total, next.Total)
 	if next.Total >= 0 && next.Total != page.Total {
 		return nil // it changed in between
 	}
@@ -82,6 +86,9 @@ func (r *reader) ended(ctx context.Context, page, next pageRead) error {
 // the rows of the smallest page that told the total.
 func (r *reader) learn(ctx context.Context, rows, of int, page pageRead) error {
 	server := r.plan.server
+	if r.walk.lacks && r.agreeing == 0 {
+		return nil // it may be no end
+	}
 	server.sawEnd(rows, page.Total, of)
 	if !server.learner.TryLock() {
 		return nil
@@ -130,7 +137,7 @@ func (r *reader) asBefore(rows int, page pageRead) bool {
 // repeated says whether next is the last page once more. before is the walk before the
 // first of the pages in a row that brought nothing new.
 func (r *reader) repeated(ctx context.Context, before *walk, page, next pageRead) (bool, error) {
-	if len(next.seen) == 0 || !r.nothingNew(next) {
+	if len(next.Rows) == 0 || !r.nothingNew(next) {
 		return false, nil
 	}
 	w := &r.walk
@@ -162,12 +169,16 @@ func (r *reader) repeatsLast(ctx context.Context, page pageRead, same bool) (boo
 }
 
 // samePage says whether next has the rows of a page once more. Rows of one time may
-// have changed places: the times tell then, unless a full page has only one.
+// have changed places: the times tell then, unless a full page has only one, or no row
+// has any that counts.
 func (r *reader) samePage(page, next pageRead) bool {
-	if !sameTimes(page, next) {
-		return false
-	}
 	n := len(page.seen)
+	switch {
+	case !sameTimes(page, next):
+		return false
+	case n == 0:
+		return slices.EqualFunc(page.Rows, next.Rows, func(a, b Row) bool { return a.identity() == b.identity() })
+	}
 	return n < r.walk.stride || page.seen[0].seen != page.seen[n-1].seen ||
 		slices.EqualFunc(page.seen, next.seen, func(a, b seenRow) bool { return a.id == b.id })
 }

@@ -19,14 +19,17 @@ package ledger
 //     pages have other edges, meets all of its rows again, and no other but new ones.
 //  6. If rows change places from page to page, a pass is complete if as many
 //     different rows came, in all passes, as the history has places.
-//  7. What is not complete after maxPasses is an error, and changes nothing.
-//  8. A read may end early, at a row that is known, only if a read of the whole
+//  7. A pass that met a short page with others behind it, or ended before its total,
+//     lacks rows that the server did not give, unless that is its way: then
+//     minAgreeing passes agree.
+//  8. What is not complete after maxPasses is an error, and changes nothing.
+//  9. A read may end early, at a row that is known, only if a read of the whole
 //     history found all of it in order, and nothing spoke against that since.
 //     It goes on if the total grew by more rows than it found, or if rows of the
 //     ledger did not come that should have.
-//  9. Only a read of the whole history moves the horizon, behind which rows are
+// 10. Only a read of the whole history moves the horizon, behind which rows are
 //     taken for counted: what an early end missed is found by the next whole read.
-// 10. The end is an empty page, a refused page behind full ones, a page repeated
+// 11. The end is an empty page, a refused page behind full ones, a page repeated
 //     for ever, or a short page, once it is known how long a full one is. Totals
 //     and sizes that the server tells are hints: they save calls where they were
 //     right before.
@@ -78,8 +81,8 @@ const (
 	// maxPasses is how often a history is gone through until it is complete.
 	maxPasses = 12
 	// minAgreeing is how many passes in a row have to find what the one before found
-	// if rows came twice for which nothing that arrived accounts: chance may hide the
-	// same row some times.
+	// if rows came twice for which nothing that arrived accounts, or if each lacks some:
+	// chance may hide the same row some times.
 	minAgreeing = 4
 	// maxPages and maxRows are what no history has.
 	maxPages = 100_000
@@ -94,7 +97,7 @@ const (
 // or of what the first page says. Its error is that of a page, ErrMoved or
 // ErrEndless.
 func (p Plan) Read(ctx context.Context, pages Pages, size int) (*Read, error) {
-	r := &reader{plan: p, pages: pages, size: max(1, size)}
+	r := &reader{plan: p, pages: pages, size: max(1, size), told: -1}
 	if !p.whole {
 		r.order = p.account.order
 	}
@@ -127,6 +130,7 @@ type reader struct {
 	plan  Plan
 	pages Pages
 	size  int // of pages, in the first pass
+	told  int // the last total that was told: a page without one is a poor one
 	read  Read
 	set   rowSet
 	came  []instant // rows that the ledger marked
@@ -144,6 +148,7 @@ type reader struct {
 // walk is one pass over the history.
 type walk struct {
 	movement
+	gaps
 	size   int
 	begin  instant // NCP's clock
 	seq    sequence
@@ -182,7 +187,7 @@ func (r *reader) pass(ctx context.Context, n int) error {
 	if full := r.plan.server.fullPage(size); n > 0 && full > 0 {
 		size = max(1, full*edges[n%len(edges)]/edges[0])
 	}
-	r.walk = walk{size: size, total: -1}
+	r.walk = walk{size: size, total: -1, gaps: noGaps}
 	r.read.Uncounted = Uncounted{}
 	first, _, err := r.page(ctx, 0)
 	if err != nil {
@@ -221,6 +226,10 @@ func (r *reader) page(ctx context.Context, number int) (page pageRead, ended boo
 			page = emptyPage(-1)
 		} else {
 			page = countable(answer)
+			if page.Total < 0 {
+				page.Total = r.told
+			}
+			r.told = page.Total
 		}
 		if len(page.Rows) > 0 {
 			r.plan.server.sawPage(len(page.Rows))
@@ -265,6 +274,7 @@ func (r *reader) add(page pageRead) []seenRow {
 		r.set.add(key)
 	}
 	w.rows += len(page.Rows)
+	w.longest = max(w.longest, len(page.Rows))
 	w.pages += min(1, len(page.Rows))
 	if w.total >= 0 && page.Total > w.total {
 		w.grown += page.Total - w.total
@@ -312,14 +322,16 @@ func (r *reader) meet(s *seenRow, before bool, passes uint64, marked bool, now i
 // complete says whether the pass that ended has shown that no row was missed.
 func (r *reader) complete(ctx context.Context, n int) (bool, error) {
 	w := &r.walk
-	if w.atOnce {
+	switch {
+	case w.doubtful():
+		r.plan.whole = true // only passes over all of it can agree
+	case w.atOnce:
 		return true, nil
-	}
-	if r.order.sorted() {
+	case r.order.sorted():
 		if complete, err := r.explained(ctx); complete || err != nil {
 			return complete, err
 		}
-	} else if w.twice == 0 && r.unchanged() {
+	case w.twice == 0 && r.unchanged():
 		return true, nil
 	}
 	if n == 0 {
@@ -344,7 +356,7 @@ func (r *reader) agrees() bool {
 	switch {
 	case r.agreeing >= minAgreeing:
 		return true
-	case !w.full || w.places < r.mostPlaces:
+	case !w.full || w.doubtful() || w.places < r.mostPlaces:
 		return false
 	case r.agreeing == 1 && w.twice <= w.arrived:
 		return true
