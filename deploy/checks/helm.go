@@ -16,6 +16,7 @@ import (
 // Release is what `helm template` makes of a chart.
 type Release struct {
 	Manifests Manifests
+	Tests     Manifests // of `helm test`
 	Notes     string
 }
 
@@ -59,7 +60,7 @@ func Template(dir, name, namespace, values string, sets ...string) (*Release, er
 			delete(files, file)
 		}
 	}
-	_, sorted, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
+	hooks, sorted, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +70,13 @@ func Template(dir, name, namespace, values string, sets ...string) (*Release, er
 			return nil, fmt.Errorf("%s: %w", m.Name, err)
 		}
 		r.Manifests = append(r.Manifests, objects...)
+	}
+	for _, hook := range hooks {
+		objects, err := Split([]byte(hook.Manifest))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", hook.Name, err)
+		}
+		r.Tests = append(r.Tests, objects...)
 	}
 	return r, nil
 }

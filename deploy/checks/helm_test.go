@@ -15,6 +15,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 const chartDir = root + "/deploy/helm/ncp-exporter"
@@ -236,7 +237,7 @@ func TestChartEverything(t *testing.T) {
 // leave no value out.
 func TestEveryValueIsTried(t *testing.T) {
 	var tests []byte
-	for _, file := range []string{"helm_test.go", "accounts_test.go"} {
+	for _, file := range []string{"helm_test.go", "values_test.go", "accounts_test.go"} {
 		text, err := os.ReadFile(file) //nolint:gosec // a file of this package
 		if err != nil {
 			t.Fatal(err)
@@ -409,6 +410,40 @@ func TestChartRefuses(t *testing.T) {
 		{"resources: {limits: {memory: null}}", "memory"},
 		{"podLabels: {team: 7}", "/podLabels/team"},
 		{"fullnameOverride: Certificates", "/fullnameOverride"},
+		{"enabled: false", "condition: ncp-exporter.enabled"},
+		{"networkPolicy: {from: []}", "/networkPolicy/from"},
+		{"networkPolicy: {from: [{}]}", "/networkPolicy/from/0"},
+		{"networkPolicy: {from: [{podSelectors: {}}]}", "podSelectors"},
+		{"networkPolicy: {from: [{podSelector: {matchLabel: {a: b}}}]}", "matchLabel"},
+		{"networkPolicy: {extraEgress: [{port: [{port: 3128}]}]}", "'port' not allowed"},
+		{"networkPolicy: {extraEgress: [{}]}", "/networkPolicy/extraEgress/0"},
+		{"networkPolicy: {extraEgress: [{ports: []}]}", "/networkPolicy/extraEgress/0/ports"},
+		{"networkPolicy: {extraEgress: [{ports: [{protocol: TCP}]}]}", "/networkPolicy/extraEgress/0/ports/0"},
+		{"networkPolicy: {extraEgress: [{ports: [{prot: 3128}]}]}", "prot"},
+		{"networkPolicy: {extraEgress: [{ports: [{port: 3128}], to: []}]}", "/networkPolicy/extraEgress/0/to"},
+		{"networkPolicy: {extraEgress: [{ports: [{port: 3128}], to: [{}]}]}", "/networkPolicy/extraEgress/0/to/0"},
+		{"networkPolicy: {extraEgress: [{ports: [{port: 3128}], to: [{ipBlock: {cird: 10.0.0.0/8}}]}]}", "cird"},
+		{"serviceMonitor: {interval: 30s, scrapeTimeout: 1m}", "longer than serviceMonitor.interval"},
+		{"serviceMonitor: {interval: 1m30s, scrapeTimeout: 91s}", "longer than serviceMonitor.interval"},
+		{"serviceMonitor: {tlsConfig: {insecureSkipVerfy: true}}", "insecureSkipVerfy"},
+		{"serviceMonitor: {relabelings: [{source_labels: [a]}]}", "source_labels"},
+		{"web: {config: {tls_server_config: {cert: x, keyfile: y}}}", "keyfile"},
+		{"tolerations: [{keys: a}]", "keys"},
+		{"affinity: {nodeAffinity: {required: []}}", "required"},
+		{"topologySpreadConstraints: [{topology: zone}]", "topology"},
+		{"extraVolumes: [{name: a, configmap: {}}]", "configmap"},
+		{"extraVolumeMounts: [{name: a, path: /a}]", "path"},
+		{"podSecurityContext: {runAsUsr: 1}", "runAsUsr"},
+		{"securityContext: {capabilities: {drops: [ALL]}}", "drops"},
+		{"dnsConfig: {option: []}", "option"},
+		{"hostAliases: [{ip: 10.0.0.1, hosts: [a]}]", "hosts"},
+		{"envFrom: [{secret: {name: a}}]", "secret"},
+		{"env: {A: {value: b}}", "/env/A"},
+		{"env: {A: {valueFrom: {secretKeyRefs: {}}}}", "secretKeyRefs"},
+		{"keys: {fromEnvironment: true, existingSecret: a}", "both given"},
+		{"ledger: {accessMode: ReadWriteMany}", "/ledger/accessMode"},
+		{"extraManifests: [{kind: ConfigMap}]", "/extraManifests/0"},
+		{"commonLabels: {team: 7}", "/commonLabels/team"},
 	} {
 		t.Run(test.values, func(t *testing.T) {
 			_, err := Template(chartDir, "ncp-exporter", "monitoring", test.values)
@@ -421,6 +456,10 @@ func TestChartRefuses(t *testing.T) {
 
 func TestChartNames(t *testing.T) {
 	for release, want := range map[string]string{
+		"certs.gov":             "certs-gov-ncp-exporter",
+		"2027":                  "ncp-2027-ncp-exporter",
+		"7-ncp-exporter":        "ncp-7-ncp-exporter",
+		strings.Repeat("x", 38): strings.Repeat("x", 38) + "-ncp-exporter",
 		"ncp-exporter":          "ncp-exporter",
 		"ncp-exporter-gov":      "ncp-exporter-gov",
 		"certs":                 "certs-ncp-exporter",
@@ -432,6 +471,14 @@ func TestChartNames(t *testing.T) {
 		}
 		if name := one[appsv1.StatefulSet](t, r, "StatefulSet").Name; name != want {
 			t.Errorf("release %s makes %s, want %s", release, name, want)
+		}
+		if err := checker(t).Check(r.Manifests); err != nil {
+			t.Error(err)
+		}
+		for _, m := range r.Manifests {
+			if problems := validation.IsDNS1035Label(m.Metadata.Name); m.Kind != "ConfigMap" && len(problems) > 0 {
+				t.Errorf("%s %s: %v", m.Kind, m.Metadata.Name, problems)
+			}
 		}
 	}
 }

@@ -124,6 +124,10 @@ func kubectl(t *testing.T, words []string, installed Manifests, namespace string
 				t.Errorf("%v lacks %s", words, item.Key)
 			}
 		}
+	case "delete statefulset " + set.Name:
+		if !slices.Equal(given["--cascade"], []string{"orphan"}) {
+			t.Errorf("%v takes the pods away", words)
+		}
 	case "rollout status statefulset/" + set.Name, "port-forward " + set.Name + "-0 10420", "apply":
 	default:
 		t.Errorf("no test knows what %v does", words)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -186,8 +187,62 @@ func addSchema(root string, made map[string][]byte) error {
 	schema = list.ReplaceAllFunc(schema, func(old []byte) []byte {
 		return append(bytes.Clone(list.FindSubmatch(old)[1]), indent+strings.Join(names, ","+indent)+"\n      }"...)
 	})
+	if schema, err = withTypes(root, schema); err != nil {
+		return err
+	}
 	made[path], err = withAccounts(root, schema)
 	return err
+}
+
+// withTypes puts the types of Kubernetes that the schema refers to, and those that they
+// refer to, into it: a line each.
+func withTypes(root string, schema []byte) ([]byte, error) {
+	all := map[string]json.RawMessage{}
+	for _, file := range []string{"statefulset.json", "networkpolicy.json"} {
+		text, err := os.ReadFile(filepath.Join(root, "deploy/checks/schemas", file)) //nolint:gosec // a file of this repository
+		if err != nil {
+			return nil, err
+		}
+		var types struct{ Definitions map[string]json.RawMessage }
+		if err := json.Unmarshal(text, &types); err != nil {
+			return nil, err
+		}
+		maps.Copy(all, types.Definitions)
+	}
+	const begin, end = "  \"definitions\": {\n", "    \"scalar\": {"
+	before, rest, ok := bytes.Cut(schema, []byte(begin))
+	_, after, ok2 := bytes.Cut(rest, []byte(end))
+	if !ok || !ok2 {
+		return nil, fmt.Errorf("the schema of the values has no part between %q and %q", begin, end)
+	}
+	refers := regexp.MustCompile(`"#/definitions/(io\.k8s\.[^"]+)"`)
+	lines := map[string]string{}
+	var add func(text []byte) error
+	add = func(text []byte) error {
+		for _, match := range refers.FindAllSubmatch(text, -1) {
+			name := string(match[1])
+			if _, known := lines[name]; known {
+				continue
+			}
+			var compact bytes.Buffer
+			if err := json.Compact(&compact, all[name]); err != nil {
+				return fmt.Errorf("the type %s: %w", name, err)
+			}
+			lines[name] = "    \"" + name + "\": " + compact.String() + ",\n"
+			if err := add(all[name]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := add(before); err != nil {
+		return nil, err
+	}
+	types := []byte(begin)
+	for _, name := range slices.Sorted(maps.Keys(lines)) {
+		types = append(types, lines[name]...)
+	}
+	return slices.Concat(before, types, []byte(end), after), nil
 }
 
 // withAccounts puts the schema of the file of accounts into that of the values. Without

@@ -1,23 +1,36 @@
+{{- /* A name for all objects. That of a service begins with a letter and has no dots,
+which a release may have; that of a StatefulSet has at most 52 characters. */ -}}
 {{- define "ncp-exporter.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
-{{- else if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- $name := .Release.Name | replace "." "-" -}}
+{{- if not (contains .Chart.Name $name) -}}
+{{- $name = printf "%s-%s" $name .Chart.Name -}}
 {{- end -}}
+{{- if regexMatch "^[0-9]" $name -}}
+{{- $name = printf "ncp-%s" $name -}}
+{{- end -}}
+{{- .Values.fullnameOverride | default $name | trunc 52 | trimAll "-" -}}
 {{- end }}
 
 {{- define "ncp-exporter.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "ncp-exporter.labels" -}}
-{{ include "ncp-exporter.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- include "ncp-exporter.labelsWith" (list . dict) -}}
+{{- end }}
+
+{{- /* Labels of an object that has some of its own. Nothing replaces those of the selector. */ -}}
+{{- define "ncp-exporter.labelsWith" -}}
+{{- $own := index . 1 -}}
+{{- with index . 0 -}}
+{{- $selector := include "ncp-exporter.selector" . | fromYaml -}}
+{{- $others := dict
+  "app.kubernetes.io/version" .Chart.AppVersion
+  "app.kubernetes.io/managed-by" .Release.Service
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
+{{- merge $selector $own .Values.commonLabels $others | toYaml -}}
+{{- end -}}
 {{- end }}
 
 {{- define "ncp-exporter.serviceAccount" -}}
@@ -28,14 +41,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end }}
 
-{{- /* Where the keys come from: accounts, demo, profiles, role or keys. */ -}}
+{{- /* Where the keys come from: accounts, demo, profiles, role, environment or keys. */ -}}
 {{- define "ncp-exporter.keySource" -}}
 {{- if .Values.accounts -}}accounts
 {{- else if .Values.demo -}}demo
 {{- else if .Values.profiles.existingSecret -}}profiles
 {{- else if .Values.serverRole -}}role
+{{- else if .Values.keys.fromEnvironment -}}environment
 {{- else -}}keys
 {{- end -}}
+{{- end }}
+
+{{- /* Where the ledger is: on a volume of its own (claim), in an emptyDir, or none. */ -}}
+{{- define "ncp-exporter.ledger" -}}
+{{- if eq (include "ncp-exporter.keySource" .) "demo" -}}none
+{{- else if .Values.ledger.persistent -}}claim
+{{- else -}}emptyDir
+{{- end -}}
+{{- end }}
+
+{{- /* A duration in milliseconds. */ -}}
+{{- define "ncp-exporter.milliseconds" -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 "w" 604800000 "y" 31536000000 -}}
+{{- $sum := 0 -}}
+{{- range regexFindAll "[0-9]+(ms|[smhdwy])" . -1 -}}
+{{- $unit := regexFind "[a-z]+" . -}}
+{{- $sum = add $sum (mul (trimSuffix $unit . | int64) (get $units $unit)) -}}
+{{- end -}}
+{{- $sum -}}
 {{- end }}
 
 {{- define "ncp-exporter.keysSecret" -}}
@@ -148,58 +181,6 @@ of the exporter itself. */ -}}
 {{- end }}
 {{- end }}
 
-{{- define "ncp-exporter.volumes" -}}
-{{- if not .Values.ledger.persistent }}
-- name: ledger
-  emptyDir: {}
-{{- end }}
-{{- $keys := include "ncp-exporter.keySource" . }}
-{{- if eq $keys "accounts" }}
-- name: accounts
-  configMap:
-    name: {{ include "ncp-exporter.accountsMap" . }}
-{{- with .Values.accountsSecret }}
-- name: keys
-  secret:
-    secretName: {{ . }}
-    defaultMode: 0440
-{{- end }}
-{{- else if eq $keys "keys" }}
-- name: keys
-  secret:
-    secretName: {{ include "ncp-exporter.keysSecret" . }}
-    defaultMode: 0440
-    items:
-      - key: {{ .Values.keys.accessKeyName }}
-        path: access-key
-      - key: {{ .Values.keys.secretKeyName }}
-        path: secret-key
-{{- else if eq $keys "profiles" }}
-- name: keys
-  secret:
-    secretName: {{ .Values.profiles.existingSecret }}
-    defaultMode: 0440
-    items:
-      - key: {{ .Values.profiles.fileName }}
-        path: configure
-{{- end }}
-{{- if include "ncp-exporter.webSecret" . }}
-- name: web
-  secret:
-    secretName: {{ include "ncp-exporter.webSecret" . }}
-    defaultMode: 0440
-{{- end }}
-{{- with .Values.web.tlsSecret }}
-- name: tls
-  secret:
-    secretName: {{ . }}
-    defaultMode: 0440
-{{- end }}
-{{- with .Values.extraVolumes }}
-{{- toYaml . | nindent 0 }}
-{{- end }}
-{{- end }}
-
 {{- /* What the schema cannot say in plain words. */ -}}
 {{- define "ncp-exporter.validate" -}}
 {{- with .Values.keys -}}
@@ -211,11 +192,22 @@ of the exporter itself. */ -}}
 {{- end -}}
 {{- end -}}
 {{- include "ncp-exporter.validateAccounts" . -}}
+{{- if not .Values.enabled -}}
+{{- fail "enabled is false, which only the condition of an umbrella chart understands: condition: ncp-exporter.enabled" -}}
+{{- end -}}
+{{- if and .Values.keys.fromEnvironment (or .Values.keys.accessKey .Values.keys.existingSecret .Values.profiles.existingSecret .Values.serverRole) -}}
+{{- fail "keys.fromEnvironment and another source of keys are both given: keep one of them" -}}
+{{- end -}}
+{{- with .Values.serviceMonitor -}}
+{{- if gt (include "ncp-exporter.milliseconds" .scrapeTimeout | int64) (include "ncp-exporter.milliseconds" .interval | int64) -}}
+{{- printf "serviceMonitor.scrapeTimeout is %s, longer than serviceMonitor.interval, %s: Prometheus refuses that" .scrapeTimeout .interval | fail -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $value := .Values.env -}}
 {{- if hasPrefix "NCP_EXPORTER_" $name -}}
 {{- printf "env sets %s, which is a flag: give it in flags, or by a value of its own" $name | fail -}}
-{{- else if regexMatch "^NCLOUD_.*KEY" $name -}}
-{{- printf "env sets %s, which everybody who sees the pod can read: make a secret for keys.existingSecret" $name | fail -}}
+{{- else if and (regexMatch "^NCLOUD_.*KEY" $name) (not (kindIs "map" $value)) -}}
+{{- printf "env sets %s, which everybody who sees the pod can read: make a secret for keys.existingSecret, or give its valueFrom" $name | fail -}}
 {{- else if not (regexMatch "^[A-Za-z_][A-Za-z0-9_]*$" $name) -}}
 {{- printf "env sets %s, which is no name of a variable" $name | fail -}}
 {{- end -}}
@@ -256,6 +248,7 @@ of the exporter itself. */ -}}
   "keys.existingSecret" .Values.keys.existingSecret
   "keys.accessKey" .Values.keys.accessKey
   "profiles.existingSecret" .Values.profiles.existingSecret
+  "keys.fromEnvironment" .Values.keys.fromEnvironment
   "serverRole" .Values.serverRole -}}
 {{- range list "ncp.certificate-manager.url" "ncp.external-access.url" "collector.external-access.subject" -}}
 {{- $_ := set $identity (printf "flags.%s" .) (get $.Values.flags .) -}}
