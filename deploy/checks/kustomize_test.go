@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
 )
 
 const root = "../.."
@@ -49,7 +51,7 @@ func kustomize(t *testing.T, dir string) []byte {
 func overlay(name string) string { return filepath.Join(root, "deploy/kubernetes/overlays", name) }
 
 func TestKustomize(t *testing.T) {
-	for name, replicas := range map[string]int32{"single": 1, "sharded": 3, "accounts": 1} {
+	for name, replicas := range map[string]int32{"single": 1, "sharded": 3, "accounts": 1, "two-keys": 1, "without-operator": 1} {
 		t.Run(name, func(t *testing.T) {
 			all := split(t, kustomize(t, overlay(name)))
 			if err := checker(t).Check(all); err != nil {
@@ -58,13 +60,16 @@ func TestKustomize(t *testing.T) {
 			var kinds []string
 			for _, m := range all {
 				kinds = append(kinds, m.Kind)
-				if m.Kind != "Namespace" && m.Metadata.Namespace != "ncp-exporter" {
+				if m.Metadata.Namespace != "ncp-exporter" {
 					t.Errorf("%s is in namespace %q", m.Kind, m.Metadata.Namespace)
 				}
 			}
 			want := []string{
-				"Namespace", "ServiceAccount", "Service", "StatefulSet", "PodDisruptionBudget",
+				"ServiceAccount", "Service", "StatefulSet", "PodDisruptionBudget",
 				"NetworkPolicy", "ServiceMonitor", "PrometheusRule",
+			}
+			if name == "without-operator" {
+				want = want[:len(want)-2]
 			}
 			if name == "accounts" {
 				want = append(want, "ConfigMap")
@@ -78,6 +83,66 @@ func TestKustomize(t *testing.T) {
 				t.Errorf("replicas %v, error %v", set.Spec.Replicas, err)
 			}
 		})
+	}
+}
+
+// TestKustomizeComponents puts both components on another overlay.
+func TestKustomizeComponents(t *testing.T) {
+	dir := userDirectory(t)
+	all := testKustomization(t, dir, `
+resources: [ncp_exporter/deploy/kubernetes/overlays/sharded]
+components: [ncp_exporter/deploy/kubernetes/components/two-keys, ncp_exporter/deploy/kubernetes/components/without-operator]
+`, "")
+	var set appsv1.StatefulSet
+	if _, err := all.One("StatefulSet", &set); err != nil || *set.Spec.Replicas != 3 {
+		t.Errorf("replicas %v, error %v", set.Spec.Replicas, err)
+	}
+	if items := set.Spec.Template.Spec.Volumes[0].Secret.Items; len(items) != 1 || items[0].Key != "configure" {
+		t.Errorf("the pods take %+v of the secret", items)
+	}
+}
+
+// TestScrapedWithoutOperator wants Prometheus to find the pods by what they have, and to
+// name them as the ServiceMonitor does.
+func TestScrapedWithoutOperator(t *testing.T) {
+	var config struct {
+		RuleFiles []string `json:"rule_files"`
+		Jobs      []struct {
+			Name     string `json:"job_name"`
+			Interval string `json:"scrape_interval"`
+			Timeout  string `json:"scrape_timeout"`
+			Found    []any  `json:"kubernetes_sd_configs"`
+			Relabel  []struct {
+				From      []string `json:"source_labels"`
+				Separator *string  `json:"separator"`
+				To        string   `json:"target_label"`
+				Regex     string   `json:"regex"`
+				Action    string   `json:"action"`
+			} `json:"relabel_configs"`
+		} `json:"scrape_configs"`
+	}
+	if err := yaml.UnmarshalStrict([]byte(read(t, "deploy/kubernetes/overlays/without-operator/prometheus.yml")), &config); err != nil {
+		t.Fatal(err)
+	}
+	var monitor monitoring.ServiceMonitor
+	if _, err := split(t, kustomize(t, overlay("single"))).One("ServiceMonitor", &monitor); err != nil {
+		t.Fatal(err)
+	}
+	job, endpoint := config.Jobs[0], monitor.Spec.Endpoints[0]
+	if keep := job.Relabel[0]; keep.Action != "keep" || keep.Regex != monitor.Spec.Selector.MatchLabels["app.kubernetes.io/name"]+";"+endpoint.Port {
+		t.Errorf("it keeps %+v", keep)
+	}
+	if job.Interval != string(endpoint.Interval) || job.Timeout != string(endpoint.ScrapeTimeout) {
+		t.Errorf("every %s for %s", job.Interval, job.Timeout)
+	}
+	for i, r := range endpoint.RelabelConfigs {
+		separator := ";"
+		if got := job.Relabel[i+1]; got.Separator != nil {
+			separator = *got.Separator
+		}
+		if got := job.Relabel[i+1]; got.To != r.TargetLabel || strings.Join(got.From, separator) != sources(r) {
+			t.Errorf("%+v, and the ServiceMonitor %+v", got, r)
+		}
 	}
 }
 

@@ -124,6 +124,7 @@ func kubectl(t *testing.T, words []string, installed Manifests, namespace string
 				t.Errorf("%v lacks %s", words, item.Key)
 			}
 		}
+	case "create namespace " + namespace:
 	case "delete statefulset " + set.Name:
 		if !slices.Equal(given["--cascade"], []string{"orphan"}) {
 			t.Errorf("%v takes the pods away", words)

@@ -43,6 +43,7 @@ func TestPodsRun(t *testing.T) {
 		{"single", split(t, kustomize(t, overlay("single"))), []string{"Counting begins with a new ledger", "access-key"}},
 		{"single with the demo of README.md", demo(t, overlay("single")), []string{"Counting begins with a new ledger", "keys=demo"}},
 		{"sharded", split(t, kustomize(t, overlay("sharded"))), []string{"Counting begins with a new ledger", "access-key"}},
+		{"two keys", split(t, kustomize(t, overlay("two-keys"))), []string{"profile main-account", "profile DEFAULT"}},
 		{"accounts", split(t, kustomize(t, overlay("accounts"))), []string{"account=prod", "account=agency", "accounts/prod"}},
 		{"chart with accounts", template(accounts), []string{"account=prod", "account=agency", "profile main", "accounts/agency"}},
 		{"chart", template(""), []string{"Counting begins with a new ledger", "access-key"}},
@@ -147,7 +148,7 @@ func keyFile(name string) string {
 		return "key-" + name
 	}
 	const keys = "ncloud_access_key_id = a\nncloud_secret_access_key = b\n"
-	return "[DEFAULT]\n" + keys + "[main]\n" + keys
+	return "[DEFAULT]\n" + keys + "[main]\n" + keys + "[main-account]\n" + keys
 }
 
 // mountAccounts writes the file of the accounts, and each file of keys that it names.
