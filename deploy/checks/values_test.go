@@ -122,6 +122,9 @@ func TestChartOfDemo(t *testing.T) {
 	if p := set.Spec.Template.Spec; len(set.Spec.VolumeClaimTemplates)+len(p.Volumes)+len(p.Containers[0].VolumeMounts) > 0 || set.Spec.PersistentVolumeClaimRetentionPolicy != nil {
 		t.Errorf("a demo has volumes: %+v", set.Spec)
 	}
+	if !strings.Contains(r.Notes, "Uninstall it before") {
+		t.Errorf("the notes do not tell how a demo ends:\n%s", r.Notes)
+	}
 	if strings.Contains(r.Notes, "ledger.persistent") {
 		t.Errorf("the notes of a demo speak of a ledger:\n%s", r.Notes)
 	}
