@@ -98,6 +98,15 @@ func (l *logins) countedAt(t *testing.T, url string) (scrape, error) {
 	if s[success(externalAccess)].value == 1 {
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		for id, n := range before {
+			counted := 0.0
+			for _, result := range []string{"success", "failure"} {
+				counted += s[seriesName(authentications, map[string]string{"subject_id": id, "result": result})].value
+			}
+			if counted < float64(n) {
+				t.Errorf("a scrape says that it read all, but has %v of the %d logins of %s from before it", counted, n, id)
+			}
+		}
 		l.safe = before
 		for _, id := range l.subjects {
 			l.drop(id)

@@ -112,12 +112,15 @@ func (w *Watcher) Update(ctx context.Context, since time.Time) error {
 	w.queue.Run(ctx)
 	// If the list still waits, the next Update adds it again, behind these subjects.
 	w.queue.Retain(func(item refresh.Item) bool { return item != &w.list })
-	w.ledger.Commit() // even if ctx ended: what was read is complete for its subject
 
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.updating = false
-	return w.outcome(ctx)
+	w.updating = false // what is read from now on is committed when it was read
+	err := w.outcome(ctx)
+	w.mu.Unlock()
+	// All that the outcome tells of, or it would say that a subject was read whose new
+	// rows are not shown. Also if ctx ended: what was read is complete for its subject.
+	w.ledger.Commit()
+	return err
 }
 
 // Close ends the reads that continue, and writes what was counted. Update is not
