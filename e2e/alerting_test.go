@@ -235,7 +235,8 @@ func TestComposeEnvironment(t *testing.T) {
 		s := e.scrape(t)
 		s.want(t, success(externalAccess), 1)
 		s.want(t, "ncp_exporter_state_persistent{}", 1)
-		if _, err := os.Stat(filepath.Join(data, "demo-"+demo+".db")); err != nil {
+		ledger := filepath.Join(data, map[string]string{"true": "demo-true.db.demo", "false": "demo-false.db"}[demo])
+		if _, err := os.Stat(ledger); err != nil {
 			t.Error(err)
 		}
 	}
