@@ -77,11 +77,11 @@ func oncall(actions map[string]string) *Dashboard {
 			at(20, 0, 4, 4), `min(max by (job, account, collector) (ncp_scrape_collector_success{TARGET}) or 0 * max by (job, account, collector) (last_over_time(ncp_scrape_collector_success{TARGET}[1d])))`,
 			Field{Unit: "none", NoValue: "not scraped", Mappings: shown("1", "all read", "green", "0", "not all read", "red"), Thresholds: steps("red", 1.0, "green")}),
 
-		alerts(at(0, 4, 24, 8), actions),
+		alerts(at(0, 4, 24, 10), actions),
 
 		table("Who failed to log in, in this range", "Every subject with a failed login in the range of this dashboard. Failing for: since the first failure after a day without one. "+
 			"What is left is of the subject's own certificate, the earliest of the last hour; serial number and issuer are of the certificate that failed last.",
-			at(0, 12, 24, 8), "No failed login is known in this range", "key",
+			at(0, 14, 24, 8), "No failed login is known in this range", "key",
 			[]column{
 				{from: "key"},
 				{from: "x509_subject", title: "Subject", width: 270},
@@ -112,7 +112,7 @@ func oncall(actions map[string]string) *Dashboard {
 
 		table("Certificates not validated", "Every certificate in the look-back window whose validation is ongoing, timed out or in an unknown state, and for how long (two days at most). "+
 			"An account whose Certificate Manager is not read has a row of its own; what the rules keep of it stays. Certificates are missing with --no-collector.certificate-manager.per-certificate.",
-			at(0, 20, 12, 9), "No certificate is known whose validation is ongoing or timed out", "",
+			at(0, 22, 12, 9), "No certificate is known whose validation is ongoing or timed out", "",
 			[]column{
 				{from: "status", title: "Status", width: 90, properties: []Property{prop("mappings", statuses()), colored()}},
 				{from: "name", title: "Name", width: 175},
@@ -125,7 +125,7 @@ func oncall(actions map[string]string) *Dashboard {
 			rows(unvalidated()),
 		),
 		table("What expires next", "Certificates of Certificate Manager, the certificate that each subject presented last, and enabled trust anchors, by the time that is left: as in the alerts, by the earliest date of the last hour.",
-			at(12, 20, 12, 9), "No date is known that was read within an hour", "",
+			at(12, 22, 12, 9), "No date is known that was read within an hour", "",
 			[]column{
 				{from: "Value", title: "Left", width: 145, properties: left(week, month)},
 				{from: "what", title: "Name", width: 190},
@@ -138,21 +138,21 @@ func oncall(actions map[string]string) *Dashboard {
 		),
 
 		graph("Certificates by status", "Certificates in the look-back window by the status of their validation. A certificate leaves the window when it has not changed for that time; it still exists.",
-			at(0, 29, 8, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: stacked("line")},
+			at(0, 31, 8, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: stacked("line")},
 			series(`sum by (status) (max by (job, account, status) (`+changedCertificate+`{TARGET}))`, "{{status}}"),
 		).override("validation_timed_out", fixed("red"), prop("displayName", "timed out")).
 			override("ongoing", fixed("blue")).
 			override("unknown", fixed("purple")).
 			override("normal", fixed("green")),
 		graph("Failed logins by subject", "Failed logins a minute, one shade for each subject that failed.",
-			at(8, 29, 8, 8), Field{
+			at(8, 31, 8, 8), Field{
 				Unit: "cpm", Decimals: count(1), Min: number(0), NoValue: "No failed login is known", Custom: stacked("bars"),
 				Color: &Color{Mode: "shades", FixedColor: "orange"},
 			},
 			series(named(`(60 * max by (account, subject_id) (rate(`+authentications+`{SUBJECT, result="failure"}[$__rate_interval])) > 0)`), "{{x509_subject}} {{account}}"),
 		),
 		table("Lists of revoked certificates", "When the next list (CRL) of each enabled trust anchor expires, as last read within an hour.",
-			at(16, 29, 8, 8), "No list is known that was read within an hour", "",
+			at(16, 31, 8, 8), "No list is known that was read within an hour", "",
 			[]column{
 				{from: "Value", title: "Left", width: 145, properties: left(0, day)},
 				{from: "name", title: "Trust anchor", width: 160},
@@ -165,7 +165,7 @@ func oncall(actions map[string]string) *Dashboard {
 
 		table("All subjects", "Every watched subject: last success, last failure, number of logins, and how fresh its numbers are. What is known of an account that cannot be read stays for a day. "+
 			"First read: how much of a long history was read so far.",
-			at(0, 37, 24, 9), "No watched subject is known", "key",
+			at(0, 39, 24, 9), "No watched subject is known", "key",
 			[]column{
 				{from: "key"},
 				{from: "x509_subject", title: "Subject", width: 300},
@@ -204,9 +204,12 @@ func oncall(actions map[string]string) *Dashboard {
 // alerts is the table of alerts that fire or are pending, with what to do first.
 func alerts(pos GridPos, actions map[string]string) Panel {
 	about := []string{"name", "x509_subject", "kind", "certificate_id", "order_id", "trust_anchor_id", "subject_id", "collector", "api", "reason", "instance"}
-	var first, anchors []string
+	// What to do is a label, and no mapping of the name: Grafana makes rows as high as the
+	// text that a column has before mappings.
+	expr := titled(replaced(joined(commonName("time() - ("+alertsWithNames()+")", "x509_subject"), "about", about...), "runbook", "alertname"))
+	var anchors []string
 	for _, name := range slices.Sorted(maps.Keys(actions)) {
-		first = append(first, name, actions[name], "text")
+		expr = fmt.Sprintf("label_replace(%s, %q, %q, %q, %q)", expr, "do", strings.ReplaceAll(actions[name], "$", "$$"), "alertname", name)
 		anchors = append(anchors, name, strings.ToLower(name), "text")
 	}
 	return table("Alerts", "Alerts of the exporter's rules that fire or are pending: what they are about, for how long, and what to do first. The name links to the runbook. An alert of a target without an account tells its job.",
@@ -218,7 +221,7 @@ func alerts(pos GridPos, actions map[string]string) Panel {
 			}},
 			{from: "Value", title: "For", width: 105, properties: []Property{lasting()}},
 			{from: "about", title: "About", width: 235, properties: []Property{prop("custom.wrapText", true)}},
-			{from: "do", title: "Do first", width: 280, properties: []Property{prop("mappings", shown(first...)), prop("custom.wrapText", true)}},
+			{from: "do", title: "Do first", width: 280, properties: []Property{prop("custom.wrapText", true)}},
 			{from: "of", title: "Account", width: 95},
 			{from: "alertstate", title: "State", width: 80, properties: []Property{
 				prop("mappings", shown("firing", "firing", "text", "pending", "pending", "text")),
@@ -228,8 +231,7 @@ func alerts(pos GridPos, actions map[string]string) Panel {
 		},
 		[]any{sorted("State", false), sorted("Severity", false), sorted("For", true)},
 		// Severities are numbered: sorted by name, info would come before warning.
-		rows(numbered(titled(replaced(replaced(joined(commonName("time() - ("+alertsWithNames()+")", "x509_subject"), "about", about...), "do", "alertname"), "runbook", "alertname")),
-			"severity", "critical", "warning", "info")),
+		rows(numbered(expr, "severity", "critical", "warning", "info")),
 	)
 }
 

@@ -9,7 +9,7 @@ const { TableNG } = require('@grafana/ui/unstable');
 const { initPluginTranslations } = require('@grafana/i18n');
 const { firstValueFrom } = require('rxjs');
 
-const { dashboard, answers, range, theme: mode, variables } = window.picture;
+const { dashboard, answers, marks, range, theme: mode, variables } = window.picture;
 const theme = data.createTheme({ colors: { mode } });
 const timeRange = {
   from: data.dateTime(range.from),
@@ -140,13 +140,52 @@ function Table({ panel, series, width, height }) {
   );
 }
 
+// Annotations, as Grafana draws them: a dashed line with a small triangle below it, and a
+// region from one line to another where an annotation lasts.
+function Marks({ config }) {
+  React.useLayoutEffect(() => {
+    config.addHook('draw', (u) => {
+      const { ctx, bbox } = u;
+      ctx.save();
+      ctx.beginPath();
+      ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height + 10);
+      ctx.clip();
+      for (const { begin, end, color } of marks) {
+        const [from, to] = [u.valToPos(begin, 'x', true), u.valToPos(end, 'x', true)];
+        ctx.strokeStyle = ctx.fillStyle = theme.visualization.getColorByName(color);
+        ctx.lineWidth = 2;
+        ctx.setLineDash([5, 5]);
+        for (const x of new Set([from, to])) {
+          ctx.beginPath();
+          ctx.moveTo(x, bbox.top);
+          ctx.lineTo(x, bbox.top + bbox.height);
+          ctx.stroke();
+        }
+        if (end > begin) {
+          ctx.globalAlpha = 0.1;
+          ctx.fillRect(from, bbox.top, to - from, bbox.height);
+          ctx.globalAlpha = 1;
+        } else {
+          ctx.beginPath();
+          ctx.moveTo(from - 5, bbox.top + bbox.height + 8);
+          ctx.lineTo(from + 5, bbox.top + bbox.height + 8);
+          ctx.lineTo(from, bbox.top + bbox.height);
+          ctx.fill();
+        }
+      }
+      ctx.restore();
+    });
+  }, [config]);
+  return null;
+}
+
 function Graph({ panel, series, width, height }) {
   if (series.length === 0) {
     return <Nothing panel={panel} />;
   }
   return (
     <ui.TimeSeries frames={series} structureRev={1} timeRange={timeRange} timeZone="utc" width={width} height={height} legend={panel.options.legend} options={panel.options} tweakAxis={(a) => a} tweakScale={(s) => s} theme={theme}>
-      {() => null}
+      {(config) => <Marks config={config} />}
     </ui.TimeSeries>
   );
 }
