@@ -32,7 +32,13 @@ func TestDocs(t *testing.T) {
 	families, shown := documentedFamilies(t)
 	maps.Copy(shown, goldenExposition(t)) // which has more, and is always the same
 	several, ofSeveral := familiesOfSeveral(t, families)
+	ko := readKorean(t)
 	for _, table := range []struct{ file, name, text string }{
+		{"README.ko.md", "check", demoCheck(t)},
+		{"README.ko.md", "keys", ko.table(keyTable())},
+		{"README.ko.md", "flags", ko.table(flagTable())},
+		{"README.ko.md", "metrics", ko.table(metricTable(families))},
+		{"README.ko.md", "errors", ko.table(errorTable())},
 		{"README.md", "check", demoCheck(t)},
 		{"README.md", "keys", keyTable()},
 		{"README.md", "flags", flagTable()},
@@ -66,6 +72,7 @@ func TestDocs(t *testing.T) {
 			}
 		})
 	}
+	ko.wantAllUsed()
 }
 
 var update = flag.Bool("update", false, "write the tables instead of comparing them") //nolint:gochecknoglobals // a flag of the test

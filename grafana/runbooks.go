@@ -16,6 +16,9 @@ func RunbooksHTML(markdown string) string {
 	var code []string
 	inCode := false
 	for block := range strings.SplitSeq(markdown, "\n\n") {
+		if strings.HasPrefix(block, "**English** | ") {
+			continue // the other language is not beside the page
+		}
 		if fence := strings.Count(block, "```"); inCode || fence > 0 {
 			code = append(code, strings.ReplaceAll(block, "```sh", "```"))
 			if inCode = inCode != (fence%2 == 1); !inCode {
