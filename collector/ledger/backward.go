@@ -115,7 +115,7 @@ func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, e
 		switch {
 		case ended:
 			high = number
-		case short && (page.Total >= 0 || !r.plan.whole), r.asBefore(rows, page):
+		case r.isLast(short, page), r.asBefore(rows, page):
 			return number, page, r.lastPage(ctx, rows, page)
 		default:
 			low, lowPage = number, page
@@ -131,6 +131,12 @@ func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, e
 			return high, emptyPage(lowPage.Total), r.lastPage(ctx, low*size+len(lowPage.Rows), lowPage)
 		}
 	}
+}
+
+// isLast says whether a page that is not empty is the last as it is short. Without a
+// total, a whole read looks behind it.
+func (r *reader) isLast(short bool, page pageRead) bool {
+	return short && (page.Total >= 0 || !r.plan.whole)
 }
 
 // firstOf finds the first of the pages that have the rows of one once more: the last

@@ -260,6 +260,26 @@ func newWorld(t *rapid.T) *world {
 	return w
 }
 
+// fault is a call that fails. Where totals are known to be right, pages may also be
+// refused that are there.
+func (w *world) fault() func(call int) error {
+	failsAt := 0
+	if rapid.IntRange(0, 7).Draw(w.t, "fails") == 0 {
+		failsAt = rapid.IntRange(1, 6).Draw(w.t, "fails at")
+	}
+	_, sure := w.ledger.server.rowsOf(len(w.history.rows))
+	refused := sure && w.history.total == nil && rapid.Bool().Draw(w.t, "refused")
+	return func(call int) error {
+		switch {
+		case refused && (call == failsAt || call == failsAt+1):
+			return ErrPastEnd
+		case call == failsAt:
+			return errors.New("broken")
+		}
+		return nil
+	}
+}
+
 // Whatever the server does (see newWorld), and whatever happens between any two
 // calls: every row that was there during a read without an error is counted once
 // (see strict), no count ever falls, and after all is quiet nothing is missing.
@@ -274,20 +294,11 @@ func TestExactWhateverHappens(t *testing.T) {
 		for range rapid.IntRange(1, 20).Draw(t, "scrapes") {
 			h.now = h.now.Add(time.Duration(rapid.IntRange(1, 30*60).Draw(t, "pause")) * time.Second)
 			w.happen("before")
-			failsAt := 0
 			busy := rapid.IntRange(0, 2).Draw(t, "busy") == 0
-			if rapid.IntRange(0, 7).Draw(t, "fails") == 0 {
-				failsAt = rapid.IntRange(1, 6).Draw(t, "fails at")
-			}
-			// Where totals are known to be right, pages may also be refused that are there.
-			_, sure := w.ledger.server.rowsOf(len(h.rows))
-			refused := sure && h.total == nil && rapid.Bool().Draw(t, "refused")
+			fault := w.fault()
 			h.onPage = func(call int) error {
-				switch {
-				case refused && (call == failsAt || call == failsAt+1):
-					return ErrPastEnd
-				case call == failsAt:
-					return errors.New("broken")
+				if err := fault(call); err != nil {
+					return err
 				}
 				if busy && call > 1 && call < 100 {
 					w.disturbed = true
