@@ -104,6 +104,9 @@ func TestAccounts(t *testing.T) {
 	}
 	until(t, "nothing is said of what is well", func() error {
 		for _, a := range s.alerts(t) {
+			if a.Labels["alertname"] == "NCPUnreadableCertificates" {
+				continue // the logins here present the placeholder of NCP's guide
+			}
 			if a.Labels["job"] != jobOfAccounts || a.Labels["account"] == wellAccount || a.Labels["alertname"] == "NCPExporterDown" {
 				return fmt.Errorf("%s %v", a.State, a.Labels)
 			}
