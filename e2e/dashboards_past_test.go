@@ -128,9 +128,9 @@ func (p *past) serve(t *testing.T) string {
 	}
 	w := bufio.NewWriter(f)
 	for name, lines := range p.lines {
-		fmt.Fprintf(w, "# TYPE %s unknown\n%s\n", name, strings.Join(lines, "\n"))
+		_, _ = fmt.Fprintf(w, "# TYPE %s unknown\n%s\n", name, strings.Join(lines, "\n")) // Flush tells
 	}
-	fmt.Fprintln(w, "# EOF")
+	_, _ = fmt.Fprintln(w, "# EOF")
 	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
@@ -310,6 +310,18 @@ func (p *past) check(t *testing.T, prometheus, jobs string, span time.Duration, 
 			t.Errorf("%s is %q, want %q", title, got, number)
 		}
 	}
+	checkCertificates(t, look, want)
+	checkWhoFailed(t, look, span, want)
+	for _, r := range look("What expires next", 0) { // as long as the alert tells it
+		if r.Metric["what"] == "CN=s1" && r.numbers(t)[0] != -3*24*3600 {
+			t.Errorf("the certificate of CN=s1 has %v s left, want that of the host whose has expired", r.numbers(t)[0])
+		}
+	}
+}
+
+// checkCertificates wants those that are not validated, and since when.
+func checkCertificates(t *testing.T, look func(string, int) []result, want truth) {
+	t.Helper()
 	certificates := make(map[string]float64)
 	for _, r := range look("Certificates not validated", 0) {
 		name := r.Metric["name"]
@@ -326,8 +338,13 @@ func (p *past) check(t *testing.T, prometheus, jobs string, span time.Duration, 
 	if len(certificates) != len(want.certificates) {
 		t.Errorf("the certificates are %v, want %v", certificates, want.certificates)
 	}
+}
 
-	names, failures, since := []string{}, 0.0, 0.0
+// checkWhoFailed wants whose logins failed in span, since when, and as many
+// failures in one panel as in the other.
+func checkWhoFailed(t *testing.T, look func(string, int) []result, span time.Duration, want truth) {
+	t.Helper()
+	names, failures := []string{}, 0.0
 	for _, r := range look(whoFailed, 7) {
 		names = append(names, r.Metric["x509_subject"])
 	}
@@ -350,14 +367,8 @@ func (p *past) check(t *testing.T, prometheus, jobs string, span time.Duration, 
 		t.Errorf("%v failures of %d subjects", failures, len(failed))
 	}
 	for _, r := range look(whoFailed, 3) {
-		since = r.numbers(t)[0]
-		if since != failsFor.Seconds() {
+		if since := r.numbers(t)[0]; since != failsFor.Seconds() {
 			t.Errorf("a subject fails for %v s, want %v", since, failsFor.Seconds())
-		}
-	}
-	for _, r := range look("What expires next", 0) { // as long as the alert tells it
-		if r.Metric["what"] == "CN=s1" && r.numbers(t)[0] != -3*24*3600 {
-			t.Errorf("the certificate of CN=s1 has %v s left, want that of the host whose has expired", r.numbers(t)[0])
 		}
 	}
 }
