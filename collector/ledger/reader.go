@@ -337,12 +337,12 @@ func (r *reader) complete(ctx context.Context, n int) (bool, error) {
 	if n == 0 {
 		return false, nil
 	}
-	return r.agrees(), nil
+	return r.agrees(n), nil
 }
 
 // agrees says whether this pass found what the ones before it did, so that it has
 // shown that no row was missed.
-func (r *reader) agrees() bool {
+func (r *reader) agrees(n int) bool {
 	w := &r.walk
 	missed := r.set.before - r.set.again
 	if r.order.sorted() && !w.full {
@@ -354,7 +354,7 @@ func (r *reader) agrees() bool {
 		r.agreeing = 0
 	}
 	switch {
-	case r.agreeing >= minAgreeing:
+	case r.agreeing >= r.agreeingPasses(n):
 		return true
 	case !w.full || w.doubtful() || w.places < r.mostPlaces:
 		return false
@@ -363,6 +363,15 @@ func (r *reader) agrees() bool {
 	default:
 		return w.places == r.set.len && r.mostPlaces == r.set.len && r.lastLen == r.set.len
 	}
+}
+
+// agreeingPasses are as many as prove that no row was missed. If there is room for one
+// that did not come, a first read wants more of them, as it would never be counted.
+func (r *reader) agreeingPasses(n int) int {
+	if !r.plan.known && n < maxPasses-1 && max(r.mostPlaces, r.walk.places) > r.set.len {
+		return 2 * minAgreeing
+	}
+	return minAgreeing
 }
 
 // unchanged says whether the rows are those that the last read found: then none
@@ -390,7 +399,10 @@ func (r *reader) explained(ctx context.Context) (bool, error) {
 		}
 		if r.order == oldestFirst {
 			dropped := r.droppedFrom(page)
-			return dropped >= twice || dropped > 0 && dropped == len(w.first), nil
+			if dropped < len(w.first) || dropped >= twice && r.plan.known {
+				return dropped >= twice, nil
+			}
+			return r.goesOn(ctx, page)
 		}
 		if number == 0 {
 			head = page
@@ -409,6 +421,17 @@ func (r *reader) explained(ctx context.Context) (bool, error) {
 		}
 	}
 	return twice <= 0, nil
+}
+
+// goesOn says whether newer rows follow the first page: if all of the one before were
+// dropped, this one may as well be the newest, of an order that flips.
+func (r *reader) goesOn(ctx context.Context, first pageRead) (bool, error) {
+	next, ended, err := r.page(ctx, 1)
+	if err != nil || ended || len(first.seen) == 0 || len(next.seen) == 0 {
+		return false, err
+	}
+	r.order = r.order.merge(sequenceOf(slices.Concat(first.seen, next.seen)).found)
+	return r.order == oldestFirst, nil
 }
 
 // droppedFrom is the number of rows of this pass's first page that were dropped
