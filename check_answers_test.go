@@ -195,15 +195,15 @@ func TestCheckAnswers(t *testing.T) {
 		},
 		"time-out": {
 			fault: ncptest.ForOp(ncptest.RecentChanges, ncptest.Hang()),
-			args:  []string{"--ncp.timeout=300ms"},
+			args:  []string{"--ncp.timeout=1s"},
 			bad:   []string{findChanges},
-			want:  []string{"took longer", "firewall", "--ncp.timeout (now 300ms)"},
+			want:  []string{"took longer", "firewall", "--ncp.timeout (now 1s)"},
 		},
 		"all of the time": {
 			fault: ncptest.ForOp(ncptest.Credentials, ncptest.Hang()),
-			args:  []string{"--scrape.timeout=500ms"},
+			args:  []string{"--scrape.timeout=2s"},
 			bad:   []string{findHistories},
-			want:  []string{"--scrape.timeout (now 500ms)"},
+			want:  []string{"--scrape.timeout (now 2s)"},
 		},
 		"reset": {
 			fault: ncptest.ForOp(ncptest.RecentChanges, ncptest.Reset()),

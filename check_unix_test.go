@@ -20,11 +20,11 @@ func TestCheckEndsInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := toCheck(t, ncptest.Config{})
-	code, stdout, _ := attempt(t, n.env(), append(n.urls(), "--check", "--scrape.timeout=500ms", "--web.config.file="+pipe)...)
+	code, stdout, _ := attempt(t, n.env(), append(n.urls(), "--check", "--scrape.timeout=2s", "--web.config.file="+pipe)...)
 	if code != 1 {
 		t.Errorf("exit code %d", code)
 	}
-	wantAll(t, stdout, "FAIL  web_config: not done within 500ms", "ok    certificate_manager", "ok    ledger")
+	wantAll(t, stdout, "FAIL  web_config: not done within 2s", "ok    certificate_manager", "ok    ledger")
 
 	// What hung goes on, and ends: the pipe does, and a file is in its place.
 	writer, err := os.OpenFile(pipe, os.O_WRONLY, 0) //nolint:gosec // below a TempDir

@@ -150,8 +150,8 @@ func TestScrapeTimeout(t *testing.T) {
 		header []string
 	}{
 		"header":                       {[]string{"--scrape.timeout=1h"}, []string{"X-Prometheus-Scrape-Timeout-Seconds", "0.3"}},
-		"flag":                         {[]string{"--scrape.timeout=300ms"}, nil},
-		"flag, as the header is wrong": {[]string{"--scrape.timeout=300ms"}, []string{"X-Prometheus-Scrape-Timeout-Seconds", "soon"}},
+		"flag":                         {[]string{"--scrape.timeout=1s"}, nil},
+		"flag, as the header is wrong": {[]string{"--scrape.timeout=1s"}, []string{"X-Prometheus-Scrape-Timeout-Seconds", "soon"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ncp := simulate(t, ncptest.Config{})
