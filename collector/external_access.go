@@ -41,13 +41,17 @@ func NewExternalAccess(watcher *subjects.Watcher, l *ledger.Ledger, options Exte
 }
 
 type externalAccessDescs struct {
-	// of each subject
+	subjectDescs
+
+	subjects, uncounted, countingSince *prometheus.Desc
+	sweeping, unreadable               *prometheus.Desc
+}
+
+// subjectDescs are those of each subject.
+type subjectDescs struct {
 	authentications, lastAuthentication, entries *prometheus.Desc
 	info, lastSeen, refreshed, refreshedAt       *prometheus.Desc
 	notBefore, notAfter, lastFailure, firstRead  *prometheus.Desc
-	// of all
-	subjects, uncounted, countingSince *prometheus.Desc
-	sweeping, unreadable               *prometheus.Desc
 }
 
 func newExternalAccessDescs() externalAccessDescs {
@@ -55,15 +59,41 @@ func newExternalAccessDescs() externalAccessDescs {
 		return prometheus.NewDesc("ncp_external_access_"+name, help, labels, nil)
 	}
 	return externalAccessDescs{
-		authentications: desc("credential_authentications_total",
-			"X.509 authentications of a subject, each counted once (External Access subjects/{subjectId}/credentials, content[].failed).",
-			"subject_id", "result"),
-		lastAuthentication: desc("credential_last_authentication_timestamp_seconds",
-			"When a subject last authenticated, by result (External Access subjects/{subjectId}/credentials, content[].seenTime).",
-			"subject_id", "result"),
-		entries: desc("credential_history_entries",
-			"Rows that NCP holds in a subject's history now (External Access subjects/{subjectId}/credentials, totalElements).",
-			"subject_id"),
+		subjectDescs: subjectDescs{
+			authentications: desc("credential_authentications_total",
+				"X.509 authentications of a subject, each counted once (External Access subjects/{subjectId}/credentials, content[].failed).",
+				"subject_id", "result"),
+			lastAuthentication: desc("credential_last_authentication_timestamp_seconds",
+				"When a subject last authenticated, by result (External Access subjects/{subjectId}/credentials, content[].seenTime).",
+				"subject_id", "result"),
+			entries: desc("credential_history_entries",
+				"Rows that NCP holds in a subject's history now (External Access subjects/{subjectId}/credentials, totalElements).",
+				"subject_id"),
+			info: desc("subject_info",
+				"1 for each subject that NCP lists (External Access subjects, content[].x509Subject and enabled).",
+				"subject_id", "x509_subject", "enabled"),
+			lastSeen: desc("subject_last_seen_timestamp_seconds",
+				"When NCP last saw the subject (External Access subjects, content[].lastSeenTime).",
+				"subject_id"),
+			refreshed: desc("subject_refresh_success",
+				"1 if the last read of the subject's history was complete, else 0 (External Access subjects/{subjectId}/credentials).",
+				"subject_id"),
+			refreshedAt: desc("subject_refresh_timestamp_seconds",
+				"When the last complete read of the subject's history ended (External Access subjects/{subjectId}/credentials).",
+				"subject_id"),
+			notBefore: desc("subject_certificate_not_before_timestamp_seconds",
+				"When the certificate of the subject's newest row becomes valid (External Access subjects/{subjectId}/credentials, content[].x509CertificateData).",
+				"subject_id"),
+			notAfter: desc("subject_certificate_not_after_timestamp_seconds",
+				"When the certificate of the subject's newest row expires (External Access subjects/{subjectId}/credentials, content[].x509CertificateData).",
+				"subject_id"),
+			lastFailure: desc("credential_last_failure_info",
+				"1 for the certificate of a subject's newest failed row, if that is younger than --collector.external-access.failure-info (External Access subjects/{subjectId}/credentials, content[].issuer and serialNumber).",
+				"subject_id", "issuer", "serial_number"),
+			firstRead: desc("first_read_progress_ratio",
+				"How much of a subject's history was read, from 0 to 1, while it is read for the first time and that takes longer than a scrape (External Access subjects/{subjectId}/credentials, totalElements).",
+				"subject_id"),
+		},
 		uncounted: desc("uncounted_entries",
 			"Rows that cannot be counted, as last read: no_time has no readable time, future_time is in the future (External Access subjects/{subjectId}/credentials, content[].seenTime).",
 			"reason"),
@@ -71,30 +101,6 @@ func newExternalAccessDescs() externalAccessDescs {
 			"When the ledger began to count authentications (External Access subjects/{subjectId}/credentials). It changes if the ledger is lost."),
 		subjects: desc("subjects",
 			"Subjects watched (External Access subjects, content[].subjectId, or the subjects named by flag)."),
-		info: desc("subject_info",
-			"1 for each subject that NCP lists (External Access subjects, content[].x509Subject and enabled).",
-			"subject_id", "x509_subject", "enabled"),
-		lastSeen: desc("subject_last_seen_timestamp_seconds",
-			"When NCP last saw the subject (External Access subjects, content[].lastSeenTime).",
-			"subject_id"),
-		refreshed: desc("subject_refresh_success",
-			"1 if the last read of the subject's history was complete, else 0 (External Access subjects/{subjectId}/credentials).",
-			"subject_id"),
-		refreshedAt: desc("subject_refresh_timestamp_seconds",
-			"When the last complete read of the subject's history ended (External Access subjects/{subjectId}/credentials).",
-			"subject_id"),
-		notBefore: desc("subject_certificate_not_before_timestamp_seconds",
-			"When the certificate of the subject's newest row becomes valid (External Access subjects/{subjectId}/credentials, content[].x509CertificateData).",
-			"subject_id"),
-		notAfter: desc("subject_certificate_not_after_timestamp_seconds",
-			"When the certificate of the subject's newest row expires (External Access subjects/{subjectId}/credentials, content[].x509CertificateData).",
-			"subject_id"),
-		lastFailure: desc("credential_last_failure_info",
-			"1 for the certificate of a subject's newest failed row, if that is younger than --collector.external-access.failure-info (External Access subjects/{subjectId}/credentials, content[].issuer and serialNumber).",
-			"subject_id", "issuer", "serial_number"),
-		firstRead: desc("first_read_progress_ratio",
-			"How much of a subject's history was read, from 0 to 1, while it is read for the first time and that takes longer than a scrape (External Access subjects/{subjectId}/credentials, totalElements).",
-			"subject_id"),
 		unreadable: desc("unreadable_certificates",
 			"Subjects whose newest row, as last read, has no readable certificate (External Access subjects/{subjectId}/credentials, content[].x509CertificateData)."),
 		sweeping: desc("sweeping",

@@ -14,7 +14,7 @@ func (r *reader) complete(ctx context.Context, n int) (bool, error) {
 	case w.atOnce:
 		return true, nil
 	case r.order.sorted():
-		if complete, err := r.explained(ctx); complete || err != nil {
+		if complete, err := r.explained(ctx); complete && !r.shrunk() || err != nil {
 			return complete, err
 		}
 	case w.twice == 0 && r.unchanged():
@@ -24,6 +24,12 @@ func (r *reader) complete(ctx context.Context, n int) (bool, error) {
 		return false, nil
 	}
 	return r.agrees(n), nil
+}
+
+// shrunk says whether this pass of all found less than half of what one before it did: an
+// end that is repeated may look like all there is, if the order flips.
+func (r *reader) shrunk() bool {
+	return r.walk.full && 2*r.walk.places < max(r.mostPlaces, r.lastLen)
 }
 
 // agrees says whether this pass found what the ones before it did, so that it has

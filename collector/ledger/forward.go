@@ -23,7 +23,7 @@ func (r *reader) forward(ctx context.Context, page pageRead) error {
 		r.order = r.order.merge(w.seq.found)
 		if r.order == oldestFirst && number > 0 {
 			r.set.restartPass()
-			r.walk = walk{size: w.size, begin: w.begin, first: w.first, stride: w.stride, latest: w.latest, total: -1, gaps: noGaps}
+			r.walk = walk{size: w.size, begin: w.begin, head: w.head, total: -1, gaps: noGaps}
 			return r.backward(ctx, first)
 		}
 		if r.atEnd(page, w.rows) {

@@ -149,21 +149,27 @@ type reader struct {
 type walk struct {
 	movement
 	gaps
+	head
+
 	size   int
 	begin  instant // NCP's clock
 	seq    sequence
-	first  []seenRow // the rows of its first page
-	latest instant   // the newest of them
-	stride int       // rows of its first page
-	rows   int       // that came, those that cannot be counted too
-	places int       // rows that can be counted, without those that are twice on a page
-	pages  int       // with rows
+	rows   int // that came, those that cannot be counted too
+	places int // rows that can be counted, without those that are twice on a page
+	pages  int // with rows
 	// oldPages are the last pages in a row that had rows, and nothing new.
 	oldPages int
 	total    int // of the page before
 	full     bool
 	atOnce   bool // the history was there on one page, which is one moment
 	end      int  // rows of the history, if its end was seen
+}
+
+// head is the first page of a pass.
+type head struct {
+	first  []seenRow // its rows that can be counted
+	latest instant   // the newest of them
+	stride int       // all its rows
 }
 
 // movement is what a pass shows of rows that arrived, were dropped or changed places
