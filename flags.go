@@ -99,6 +99,8 @@ func flags(app *kingpin.Application, env lookupEnv) *config.Config {
 		"How many accounts the simulated NCP has. With more than one they are served as those of --config.file are.")
 	app.Flag("check", "Do not serve. Ask NCP once for each thing that is watched, look at the ledger and the other settings, and say what works and what to do about the rest. The exit code is 0 if everything that will be watched works, else 1. Use it with any other flags, also --demo.").
 		BoolVar(&c.Check.Run)
+	app.Flag("health-check", "Do not serve. Ask /-/healthy of the exporter that runs with the same --web.listen-address and --web.config.file. The exit code is 0 if it answers, else 1. For containers, which have no curl.").
+		BoolVar(&c.Check.Health)
 	valued(app, "format", config.FormatText, rules.CheckFormat, &c.Check.Format,
 		"Format of the report of --check: text, or json for machines. Only with --check.")
 	valued(app, "log.level", "info", rules.LogLevel, &c.Log.Level,
@@ -207,8 +209,8 @@ func parse(app *kingpin.Application, c *config.Config, args []string, env lookup
 	if err != nil {
 		return config.Config{}, fmt.Errorf("%w (see --help)", err)
 	}
-	if c.Check.Run {
-		return validated, nil // --check reads the web config within its time, and reports it
+	if c.Check.Run || c.Check.Health {
+		return validated, nil // they read the web config themselves, and report it
 	}
 	if err := c.Web.Validate(); err != nil {
 		return config.Config{}, fmt.Errorf("--web.config.file %q: %w", *c.Web.Toolkit.WebConfigFile, err)

@@ -38,7 +38,7 @@ func TestTwinsDiffer(t *testing.T) {
 		"a name":                   {"docs/runbooks.md", "`--scrape.max-age`를 확인", "`--scrape.timeout`을 확인"},
 		"a code block":             {"README.md", "make test\n", "make tests\n"},
 		"a command's mark":         {"README.md", "<!-- tested: helm -->\n", ""},
-		"a row of a table":         {"README.md", "| `/-/healthy` | 프로세스가 실행 중이면 200 |\n", ""},
+		"a row of a table":         {"README.md", "| `/-/ready` | NCP의 응답 여부와 관계없이, 스크레이프에 응답할 수 있게 되면 200 |\n", ""},
 		"a generated row":          {"README.md", "| `ncp_exporter_state_persistent` | gauge |  |\n", ""},
 		"a name in another row":    {"README.md", "| `ncp_exporter_state_persistent`가 0 |", "| `ncp_exporter_state_file`가 0 |"},
 		"a link":                   {"README.md", "](docs/counting.md)", "](docs/scaling.md)"},

@@ -28,6 +28,7 @@ import (
 	"ncp_exporter/internal/account"
 	"ncp_exporter/internal/check"
 	"ncp_exporter/internal/config"
+	"ncp_exporter/internal/health"
 	"ncp_exporter/internal/landing"
 	"ncp_exporter/internal/logging"
 	"ncp_exporter/internal/reload"
@@ -64,6 +65,12 @@ func run(ctx context.Context, args []string, env lookupEnv, stdout, stderr io.Wr
 		return refuse(stderr, err)
 	case cfg.Check.File:
 		return config.CheckFile(cfg, stdout)
+	}
+	if cfg.Check.Health {
+		if err := health.Check(ctx, cfg.Web, stdout); err != nil {
+			return refuse(stderr, err)
+		}
+		return 0
 	}
 	unknown := misspelt(app, os.Environ())
 	accounts, err := accountsOf(cfg)

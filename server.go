@@ -14,12 +14,13 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"ncp_exporter/internal/config"
+	"ncp_exporter/internal/health"
 	"ncp_exporter/internal/logging"
 	"ncp_exporter/internal/peers"
 )
 
 const (
-	healthyPath = "/-/healthy"
+	healthyPath = health.Path
 	readyPath   = "/-/ready"
 )
 
@@ -32,7 +33,7 @@ func routes(telemetryPath string, metrics, landing http.Handler) *http.ServeMux 
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+telemetryPath, metrics)
-	mux.Handle("GET "+healthyPath, say(config.Program+" is healthy."))
+	mux.Handle("GET "+healthyPath, say(health.Answer))
 	mux.Handle("GET "+readyPath, say(config.Program+" is ready."))
 	mux.Handle("GET /{$}", landing)
 	return mux

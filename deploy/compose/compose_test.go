@@ -36,6 +36,10 @@ type service struct {
 	Volumes     []string
 	Ports       []string
 	DependsOn   []string `yaml:"depends_on"`
+	MemLimit    string   `yaml:"mem_limit"`
+	PidsLimit   int      `yaml:"pids_limit"`
+	Healthcheck struct{ Test []string }
+	Logging     struct{ Options map[string]string }
 }
 
 type project struct {
@@ -186,6 +190,24 @@ func TestServices(t *testing.T) {
 	}
 	if len(p.Services["grafana"].Ports) != 1 || len(p.Services) != len(ports()) {
 		t.Error("Grafana is not published, or a service is missing")
+	}
+}
+
+// TestLimits wants services that fill neither the memory nor the disk of the machine, and
+// a health check that works in an image without a shell.
+func TestLimits(t *testing.T) {
+	size := regexp.MustCompile(`^\d+[mg]$`)
+	p := theProject(t)
+	for name, s := range p.Services {
+		if !size.MatchString(s.MemLimit) || s.PidsLimit == 0 {
+			t.Errorf("%s may use all memory or processes: %q, %d", name, s.MemLimit, s.PidsLimit)
+		}
+		if options := s.Logging.Options; !size.MatchString(options["max-size"]) || options["max-file"] == "" {
+			t.Errorf("the log of %s grows without end: %v", name, options)
+		}
+	}
+	if test := p.Services["exporter"].Healthcheck.Test; !slices.Equal(test, []string{"CMD", "/bin/ncp_exporter", "--health-check"}) {
+		t.Errorf("the health of the exporter is asked by %q, but the image has nothing else", test)
 	}
 }
 

@@ -72,6 +72,7 @@ grep -q '^ncp_exporter_state_persistent 1$' "$work/metrics" || fail "the ledger 
 grep -q '^ncp_exporter_build_info{.*revision="0123456".*version="v9.9.9"' "$work/metrics" || fail "build_info does not tell the version"
 awk '$1 == "go_gc_gomemlimit_bytes" && $2 > 0 && $2 <= 0.9 * 64 * 2^20 {ok = 1} END {exit !ok}' "$work/metrics" || fail "Go does not know the memory limit: $(grep '^go_gc_gomemlimit' "$work/metrics")"
 grep -q '^ncp_scrape_collector_success{collector="external_access"} 0$' "$work/metrics" || fail "there is no NCP here, and still it is read"
+expect "what the health check says" "ncp_exporter is healthy." "$(container exec "$name" /bin/ncp_exporter --health-check)"
 data=$(container volume inspect --format '{{.Mountpoint}}' "$name")
 expect "the owner of the ledger" 65532:65532 "$(stat -c %u:%g "$data/ncp_exporter.db")"
 pid=$(container inspect --format '{{.State.Pid}}' "$name")

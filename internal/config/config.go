@@ -67,6 +67,7 @@ type Check struct {
 	Run    bool
 	Format string // FormatText or FormatJSON
 	File   bool   // check only the file of the accounts, and ask NCP nothing
+	Health bool   // ask only the exporter that runs with these settings
 }
 
 // The values of Check.Format.
@@ -178,6 +179,8 @@ func (c Config) Validated() (Config, error) {
 			FlagName("shard"), c.Shard.Number, FlagName("total-shards"), c.Shard.Total)
 	case c.Check.Format != FormatText && !c.Check.Run:
 		return Config{}, fmt.Errorf("%s is %q, but goes with --check only", FlagName("format"), c.Check.Format)
+	case c.Check.Health && (c.Check.Run || c.Check.File):
+		return Config{}, fmt.Errorf("%s is given together with --check or --config.check: give one of them", FlagName("health-check"))
 	case c.DemoAccounts > 1 && !c.Account.Demo:
 		return Config{}, fmt.Errorf("%s is %d, but goes with --demo only", FlagName("demo.accounts"), c.DemoAccounts)
 	}
