@@ -110,42 +110,49 @@ func (c *cachedSubject) failedAt(begun *origin, serial string, at time.Time) *or
 type cachedMetric struct{ last *constMetric }
 
 // gauge gives the metric of a value. If the value did not change, it is the last one.
-func (c *cachedMetric) gauge(d *prometheus.Desc, labels *labels, value float64) prometheus.Metric {
-	return c.counter(d, labels, value, nil)
+func (c *cachedMetric) gauge(f *family, labels *labels, value float64) prometheus.Metric {
+	return c.counter(f, labels, value, nil)
 }
 
 // counter is like gauge, for a counter.
-func (c *cachedMetric) counter(d *prometheus.Desc, labels *labels, value float64, begun *origin) prometheus.Metric {
+func (c *cachedMetric) counter(f *family, labels *labels, value float64, begun *origin) prometheus.Metric {
 	if c.last == nil || c.last.value != value || c.last.origin != begun {
-		c.last = &constMetric{desc: d, labels: labels, value: value, origin: begun}
+		c.last = &constMetric{family: f, labels: labels, value: value, origin: begun}
 	}
 	return c.last
 }
 
-// labels are the label pairs of a metric, sorted by name and in valid UTF-8, as a
-// registry wants them. They never change, as metrics share them.
+// labels are the label pairs of a metric, sorted by name, as a registry wants them. They
+// never change, as metrics share them.
 type labels []*dto.LabelPair
 
 // constMetric is a constant metric that can be given in many scrapes. The library's
 // own makes its labels anew for each series, which is slow for thousands of subjects.
 // It never changes, as an earlier scrape may still be reading it.
 type constMetric struct {
-	desc   *prometheus.Desc
+	family *family
 	labels *labels
 	origin *origin // of a counter; nil for a gauge
 	value  float64
 }
 
 // Desc gives the description.
-func (m *constMetric) Desc() *prometheus.Desc { return m.desc }
+func (m *constMetric) Desc() *prometheus.Desc { return m.family.desc }
 
 // Write fills in what a registry exposes. The registry must not change it.
 func (m *constMetric) Write(out *dto.Metric) error {
-	out.Label = *m.labels
-	if m.origin == nil {
-		out.Gauge = &dto.Gauge{Value: &m.value}
-		return nil
-	}
-	out.Counter = &dto.Counter{Value: &m.value, CreatedTimestamp: m.origin.created, Exemplar: m.origin.exemplar}
+	m.fill(out, new(dto.Gauge), new(dto.Counter))
 	return nil
+}
+
+// fill is like Write, with memory for the value, which may have been used before.
+func (m *constMetric) fill(out *dto.Metric, gauge *dto.Gauge, counter *dto.Counter) {
+	out.Label, out.Gauge, out.Counter = *m.labels, nil, nil
+	if m.family.kind == dto.MetricType_GAUGE {
+		gauge.Value = &m.value
+		out.Gauge = gauge
+		return
+	}
+	counter.Value, counter.CreatedTimestamp, counter.Exemplar = &m.value, m.origin.created, m.origin.exemplar
+	out.Counter = counter
 }

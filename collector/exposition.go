@@ -8,9 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // exposition is the answer to one scrape, or to several that share it.
@@ -27,7 +24,8 @@ type exposition struct {
 
 // exposition gives the answer to a request; nil if the client is gone.
 func (h *handler) exposition(req *http.Request, names []string, deadline time.Time) *exposition {
-	key := strings.Join(names, "\x00") + "\n" + strings.Join(req.Header["Accept"], ",") + "\n" + strings.Join(req.Header["Accept-Encoding"], ",")
+	key := strings.Join(names, "\x00") + "\n" + strings.Join(metricNames(req), "\x00") +
+		"\n" + strings.Join(req.Header["Accept"], ",") + "\n" + strings.Join(req.Header["Accept-Encoding"], ",")
 	for {
 		h.mu.Lock()
 		e := h.shared[key]
@@ -74,16 +72,7 @@ func (h *handler) expose(e *exposition, key string, req *http.Request, names []s
 	}
 	e.body.Grow(int(min(h.size.Load(), maxGrow))) // it will be about as long as the last one
 	defer func() { h.size.Store(int64(e.body.Len())) }()
-	// All metrics are in one registry: gathering from two would check each series twice.
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(h.process...)
-	registry.MustRegister(scrape)
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog: errorLog{h.logger, &h.loggedAt},
-		// One invalid metric must not hide the others.
-		ErrorHandling:     promhttp.ContinueOnError,
-		EnableOpenMetrics: true,
-	}).ServeHTTP(e, req)
+	h.encode(e, req, scrape)
 }
 
 // Header makes an exposition an http.ResponseWriter.

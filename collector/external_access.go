@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"ncp_exporter/collector/ledger"
 	"ncp_exporter/collector/subjects"
@@ -49,42 +50,46 @@ type externalAccessDescs struct {
 
 // subjectDescs are those of each subject.
 type subjectDescs struct {
-	authentications, lastAuthentication, entries *prometheus.Desc
-	info, lastSeen, refreshed, refreshedAt       *prometheus.Desc
-	notBefore, notAfter, lastFailure, firstRead  *prometheus.Desc
+	authentications, lastAuthentication, entries *family
+	info, lastSeen, refreshed, refreshedAt       *family
+	notBefore, notAfter                          *family
+	lastFailure, firstRead                       *prometheus.Desc // few have them
 }
 
 func newExternalAccessDescs() externalAccessDescs {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("ncp_external_access_"+name, help, labels, nil)
 	}
+	each := func(name, help string, labels ...string) *family {
+		return newFamily(dto.MetricType_GAUGE, "ncp_external_access_"+name, help, labels...)
+	}
 	return externalAccessDescs{
 		subjectDescs: subjectDescs{
-			authentications: desc("credential_authentications_total",
+			authentications: newFamily(dto.MetricType_COUNTER, "ncp_external_access_credential_authentications_total",
 				"X.509 authentications of a subject, each counted once (External Access subjects/{subjectId}/credentials, content[].failed).",
 				"subject_id", "result"),
-			lastAuthentication: desc("credential_last_authentication_timestamp_seconds",
+			lastAuthentication: each("credential_last_authentication_timestamp_seconds",
 				"When a subject last authenticated, by result (External Access subjects/{subjectId}/credentials, content[].seenTime).",
 				"subject_id", "result"),
-			entries: desc("credential_history_entries",
+			entries: each("credential_history_entries",
 				"Rows that NCP holds in a subject's history now (External Access subjects/{subjectId}/credentials, totalElements).",
 				"subject_id"),
-			info: desc("subject_info",
+			info: each("subject_info",
 				"1 for each subject that NCP lists (External Access subjects, content[].x509Subject and enabled).",
 				"subject_id", "x509_subject", "enabled"),
-			lastSeen: desc("subject_last_seen_timestamp_seconds",
+			lastSeen: each("subject_last_seen_timestamp_seconds",
 				"When NCP last saw the subject (External Access subjects, content[].lastSeenTime).",
 				"subject_id"),
-			refreshed: desc("subject_refresh_success",
+			refreshed: each("subject_refresh_success",
 				"1 if the last read of the subject's history was complete, else 0 (External Access subjects/{subjectId}/credentials).",
 				"subject_id"),
-			refreshedAt: desc("subject_refresh_timestamp_seconds",
+			refreshedAt: each("subject_refresh_timestamp_seconds",
 				"When the last complete read of the subject's history ended (External Access subjects/{subjectId}/credentials).",
 				"subject_id"),
-			notBefore: desc("subject_certificate_not_before_timestamp_seconds",
+			notBefore: each("subject_certificate_not_before_timestamp_seconds",
 				"When the certificate of the subject's newest row becomes valid (External Access subjects/{subjectId}/credentials, content[].x509CertificateData).",
 				"subject_id"),
-			notAfter: desc("subject_certificate_not_after_timestamp_seconds",
+			notAfter: each("subject_certificate_not_after_timestamp_seconds",
 				"When the certificate of the subject's newest row expires (External Access subjects/{subjectId}/credentials, content[].x509CertificateData).",
 				"subject_id"),
 			lastFailure: desc("credential_last_failure_info",
@@ -129,16 +134,16 @@ func (c *ExternalAccess) State() subjects.State { return c.watcher.State() }
 func (c *ExternalAccess) Describe(ch chan<- *prometheus.Desc) {
 	d := &c.descs
 	for _, desc := range []*prometheus.Desc{
-		d.authentications, d.lastAuthentication, d.entries, d.info, d.lastSeen, d.refreshed, d.refreshedAt,
-		d.notBefore, d.notAfter, d.lastFailure, d.firstRead, d.subjects, d.uncounted, d.countingSince, d.sweeping, d.unreadable,
+		d.authentications.desc, d.lastAuthentication.desc, d.entries.desc, d.info.desc, d.lastSeen.desc, d.refreshed.desc, d.refreshedAt.desc,
+		d.notBefore.desc, d.notAfter.desc, d.lastFailure, d.firstRead, d.subjects, d.uncounted, d.countingSince, d.sweeping, d.unreadable,
 	} {
 		ch <- desc
 	}
 }
 
 // Collect gives the counters of all known subjects, and the gauges of what was read
-// for the last Update. The series of a metric come in the order of their labels,
-// because the registry sorts them, and sorting is faster if they are in order.
+// for the last Update. The series of a family come in the order of their labels, as
+// they are exposed: nothing sorts them.
 func (c *ExternalAccess) Collect(emit func(prometheus.Metric)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

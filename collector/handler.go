@@ -37,7 +37,7 @@ type handler struct {
 	options  HandlerOptions
 	inFlight atomic.Int64
 	size     atomic.Int64 // of the last exposition
-	loggedAt atomic.Int64 // when an error of promhttp was, in nanoseconds
+	loggedAt atomic.Int64 // when an error of an exposition was, in nanoseconds
 
 	mu     sync.Mutex
 	shared map[string]*exposition // answers being made that others may share, by what was asked for
@@ -84,15 +84,15 @@ func scrapeTimeout(h http.Header, options HandlerOptions) time.Duration {
 	return max(asked-options.TimeoutOffset, asked/2)
 }
 
-// errorLog is the logger of promhttp, which writes only lines of text. More than one a
-// minute is for debugging, as scrapes cause them, and anybody can scrape.
+// errorLog logs what of an exposition could not be made. More than one line a minute is
+// for debugging, as scrapes cause them, and anybody can scrape.
 type errorLog struct {
 	logger   log.Logger
 	loggedAt *atomic.Int64
 }
 
-func (e errorLog) Println(v ...any) {
-	line := strings.Join(strings.Fields(fmt.Sprintln(v...)), " ")
+func (e errorLog) print(err error) {
+	line := strings.Join(strings.Fields(err.Error()), " ")
 	leveled, last, now := level.Debug, e.loggedAt.Load(), time.Now().UnixNano()
 	if now-last >= int64(time.Minute) && e.loggedAt.CompareAndSwap(last, now) {
 		leveled = level.Error

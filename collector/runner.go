@@ -23,6 +23,7 @@ type runner struct {
 	mu          sync.Mutex
 	current     *update // running; nil if none is
 	last        *update // that ended; nil if none did yet
+	shown       int     // metrics of the last update
 	lastSuccess time.Time
 	lastErr     error // of the last update that failed, at lastFailed
 	lastFailed  time.Time
@@ -104,10 +105,7 @@ func (r *runner) join(ctx context.Context) (u *update, began bool) {
 	}
 	u = &update{done: make(chan struct{}), answer: answer{since: since}}
 	r.current = u
-	before := 0
-	if r.last != nil {
-		before = len(r.last.metrics)
-	}
+	before := r.shown
 	deadline, hasDeadline := ctx.Deadline()
 	left := time.Until(deadline)
 	r.running.Go(func() { //nolint:contextcheck // an update outlives the scrape that began it
@@ -162,7 +160,12 @@ func (r *runner) finish(u *update) {
 		r.lastErr, r.lastFailed = u.err, u.ended
 	}
 	u.lastSuccess = r.lastSuccess
-	r.current, r.last = nil, u
+	r.current, r.last, r.shown = nil, u, len(u.metrics)
+	if r.options.MaxAge == 0 { // no later scrape shows them
+		kept := *u
+		kept.metrics = nil
+		r.last = &kept
+	}
 	close(u.done)
 }
 
