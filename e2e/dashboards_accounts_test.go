@@ -65,7 +65,7 @@ func TestDashboardsOfSeveralAccounts(t *testing.T) {
 	}
 
 	accounts["dev"].externalAccess.SetFault(ncptest.Always(ncptest.HTMLPage(http.StatusBadRequest)))
-	collectors := panelOf(t, oncall, "Collectors").Targets[0]
+	collectors := panelOf(t, oncall, "NCP").Targets[0]
 	eventually(t, "the account that fails does not hide", func() error {
 		if values := v.ask(t, collectors); len(values) != 1 || values[0].numbers(t)[0] != 0 {
 			return fmt.Errorf("collectors: %v", values)

@@ -252,26 +252,26 @@ func TestDashboardsTellThePast(t *testing.T) {
 	notRead := []string{"CN=s1", "Not read: some may be missing"}
 	for jobs, want := range map[string]truth{
 		"demo": {
-			map[string]string{"Certs timed out": "1", "Ongoing": "1", "Collectors": "1"}, known, who([]string{"CN=s1"}, []string{"CN=s2"}),
+			map[string]string{"Certs timed out": "1", "Ongoing": "1", "NCP": "1"}, known, who([]string{"CN=s1"}, []string{"CN=s2"}),
 		},
 		"dead_ncp": {
-			map[string]string{"Certs timed out": "1", "Ongoing": "", "Collectors": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
+			map[string]string{"Certs timed out": "1", "Ongoing": "", "NCP": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
 		},
 		"killed": {
-			map[string]string{"Certs timed out": "1", "Ongoing": "", "Collectors": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
+			map[string]string{"Certs timed out": "1", "Ongoing": "", "NCP": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
 		},
 		"one_dead": {
-			map[string]string{"Certs timed out": "1", "Ongoing": "", "Collectors": "0"}, unreadable, who([]string{"CN=s1"}, []string{"CN=s2"}),
+			map[string]string{"Certs timed out": "1", "Ongoing": "", "NCP": "0"}, unreadable, who([]string{"CN=s1"}, []string{"CN=s2"}),
 		},
 		"empty": {
-			map[string]string{"Certs timed out": "0", "Ongoing": "0", "Failing in range": "0", "Collectors": "1"}, nil, nil,
+			map[string]string{"Certs timed out": "0", "Ongoing": "0", "Failing in range": "0", "NCP": "1"}, nil, nil,
 		},
 		"nothing": {
-			map[string]string{"Certs timed out": "", "Ongoing": "", "Failing in range": "", "Collectors": ""}, nil, nil,
+			map[string]string{"Certs timed out": "", "Ongoing": "", "Failing in range": "", "NCP": ""}, nil, nil,
 		},
 		"crowd": {map[string]string{"Critical": "0", "Warnings": "0"}, nil, who(withCN(failed), nil)},
 		"empty|killed": { // two jobs, of which one is well
-			map[string]string{"Certs timed out": "0", "Ongoing": "0", "Collectors": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
+			map[string]string{"Certs timed out": "0", "Ongoing": "0", "NCP": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
 		},
 	} {
 		for _, span := range ranges {

@@ -310,7 +310,8 @@ func checkShape(t *testing.T, p *grafana.Panel, target grafana.Target, results [
 	}
 }
 
-// checkColumns wants something in each column of a table.
+// checkColumns wants something in each column of a table, and no other column: Grafana
+// shows whatever is in an answer and is not left out.
 func checkColumns(t *testing.T, v *viewer, p *grafana.Panel) {
 	t.Helper()
 	there := make(map[string]bool)
@@ -320,7 +321,17 @@ func checkColumns(t *testing.T, v *viewer, p *grafana.Panel) {
 				there[label] = true
 			}
 		}
-		there["Value"], there["Value #"+target.RefID] = true, true
+		value := "Value #" + target.RefID
+		if len(p.Targets) == 1 {
+			value = "Value"
+		}
+		there[value] = true
+	}
+	hidden := excluded(p)
+	for from := range there {
+		if _, ok := renames(t, p)[from]; !ok && !hidden[from] {
+			t.Errorf("the answers have the column %s, which is not meant", from)
+		}
 	}
 	there["account"] = true // where Prometheus gives the targets one
 	for from := range renames(t, p) {
@@ -344,6 +355,19 @@ func renames(t *testing.T, p *grafana.Panel) map[string]string {
 	}
 	t.Fatalf("%s has no columns", p.Title)
 	return nil
+}
+
+// excluded are the fields of a table that are not shown.
+func excluded(p *grafana.Panel) map[string]bool {
+	hidden := make(map[string]bool)
+	for _, tr := range p.Transformations {
+		if options, ok := tr.Options.(map[string]any); ok && tr.ID == "organize" {
+			for from, yes := range options["excludeByName"].(map[string]any) { //nolint:forcetypeassert // ours
+				hidden[from], _ = yes.(bool)
+			}
+		}
+	}
+	return hidden
 }
 
 func panelOf(t *testing.T, all []*grafana.Dashboard, title string) *grafana.Panel {
@@ -425,7 +449,7 @@ func TestDashboardsTellWhatIsWrong(t *testing.T) {
 	n.externalAccess.SetFault(ncptest.Always(ncptest.HTMLPage(http.StatusBadRequest)))
 	n.certificateManager.SetFault(ncptest.Always(ncptest.HTMLPage(http.StatusBadRequest)))
 	eventually(t, "the collectors are said to fail", func() error {
-		if values := v.ask(t, panelOf(t, all, "Collectors").Targets[0]); len(values) != 1 || values[0].numbers(t)[0] != 0 {
+		if values := v.ask(t, panelOf(t, all, "NCP").Targets[0]); len(values) != 1 || values[0].numbers(t)[0] != 0 {
 			return fmt.Errorf("collectors: %v", values)
 		}
 		return nil

@@ -314,6 +314,9 @@ func prop(id string, value any) Property { return Property{ID: id, Value: value}
 // cannot.
 func lasting() Property { return prop("unit", "dtdhms") }
 
+// wrapped shows a text whole, in as many lines as it needs.
+func wrapped() Property { return prop("custom.wrapText", true) }
+
 // colored shows the text of a cell in the colour of its value.
 func colored() Property {
 	return prop("custom.cellOptions", map[string]any{"type": "color-text"})

@@ -119,7 +119,7 @@ func TestMissingIsNotWell(t *testing.T) {
 // the width of a letter in titles.
 const (
 	panelPadding = 2 * 8
-	infoIcon     = 44 // and the space around it
+	infoIcon     = 47 // and the space around it
 	cellPadding  = 2 * 6
 	sortIcon     = 20
 )
@@ -216,6 +216,28 @@ func TestTextFits(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNamesAreWhole wants the texts that answer one of the three questions, which may be of
+// any length, to take as many lines as they need. The others are bounded by their kind.
+func TestNamesAreWhole(t *testing.T) {
+	long := []string{"x509_subject", "issuer", "serial_number", "name", "what", "about", "do"}
+	seen := 0
+	eachPanel(t, func(t *testing.T, _ *Dashboard, p *Panel) {
+		t.Helper()
+		for from, title := range titles(p) {
+			if !slices.Contains(long, from) {
+				continue
+			}
+			seen++
+			if property(p, title, "custom.wrapText") != true {
+				t.Errorf("%s is cut where its column ends", title)
+			}
+		}
+	})
+	if seen < len(long) {
+		t.Errorf("only %d columns hold long texts", seen)
+	}
 }
 
 // order are the fields of a table in the order of their columns.

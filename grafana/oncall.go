@@ -68,13 +68,13 @@ func oncall(actions map[string]string) *Dashboard {
 			at(7, 0, 5, 4), `sum(max by (job, account) (`+changedCertificate+`{TARGET, status="validation_timed_out"})) or count(job_certificate:`+certificateStatus+`:timed_out{ACCOUNT} == 1)`,
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "red")}),
 		stat("Ongoing", "Certificates in the look-back window whose validation is ongoing. That is normal for a while; the table below shows for how long.",
-			at(12, 0, 3, 4), `sum(max by (job, account) (`+changedCertificate+`{TARGET, status="ongoing"}))`,
+			at(12, 0, 4, 4), `sum(max by (job, account) (`+changedCertificate+`{TARGET, status="ongoing"}))`,
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "blue")}),
 		stat("Failing in range", "Subjects that failed to log in at least once in the range of this dashboard.",
-			at(15, 0, 5, 4), `count(`+failing+`)`+zeroIfWatched,
+			at(16, 0, 5, 4), `count(`+failing+`)`+zeroIfWatched,
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "orange")}),
-		stat("Collectors", "Whether at least one exporter of each account read everything from NCP in the last scrape. An account that was scraped within a day counts. If not, numbers on this dashboard may be old or missing.",
-			at(20, 0, 4, 4), `min(max by (job, account, collector) (ncp_scrape_collector_success{TARGET}) or 0 * max by (job, account, collector) (last_over_time(ncp_scrape_collector_success{TARGET}[1d])))`,
+		stat("NCP", "Whether at least one exporter of each account read everything from NCP in the last scrape. An account that was scraped within a day counts. If not, numbers on this dashboard may be old or missing.",
+			at(21, 0, 3, 4), `min(max by (job, account, collector) (ncp_scrape_collector_success{TARGET}) or 0 * max by (job, account, collector) (last_over_time(ncp_scrape_collector_success{TARGET}[1d])))`,
 			Field{Unit: "none", NoValue: "not scraped", Mappings: shown("1", "all read", "green", "0", "not all read", "red"), Thresholds: steps("red", 1.0, "green")}),
 
 		alerts(at(0, 4, 24, 10), actions),
@@ -84,11 +84,11 @@ func oncall(actions map[string]string) *Dashboard {
 			at(0, 14, 24, 8), "No failed login is known in this range", "key",
 			[]column{
 				{from: "key"},
-				{from: "x509_subject", title: "Subject", width: 270},
+				{from: "x509_subject", title: "Subject", width: 270, properties: []Property{wrapped()}},
 				{from: "Value #D", title: "Failing for", width: 110, properties: []Property{lasting()}},
 				{from: "Value #E", title: "Certificate left", width: 145, properties: left(week, month)},
-				{from: "serial_number", title: "Failed with serial", width: 185},
-				{from: "issuer", title: "of issuer", width: 150},
+				{from: "serial_number", title: "Failed with serial", width: 185, properties: []Property{wrapped()}},
+				{from: "issuer", title: "of issuer", width: 150, properties: []Property{wrapped()}},
 				{from: "Value #B", title: "Failures", width: 95, properties: counted()},
 				{from: "Value #C", title: "Share", width: 75, properties: share()},
 				{from: "Value #A", title: "Last failure", width: 105, properties: []Property{lasting()}},
@@ -115,7 +115,7 @@ func oncall(actions map[string]string) *Dashboard {
 			at(0, 22, 12, 9), "No certificate is known whose validation is ongoing or timed out", "",
 			[]column{
 				{from: "status", title: "Status", width: 90, properties: []Property{prop("mappings", statuses()), colored()}},
-				{from: "name", title: "Name", width: 175},
+				{from: "name", title: "Name", width: 175, properties: []Property{wrapped()}},
 				{from: "Value", title: "For", width: 105, properties: []Property{lasting()}},
 				{from: "certificate_id", title: "Certificate", width: 95},
 				{from: "order_id", title: "Order", width: 65},
@@ -128,7 +128,7 @@ func oncall(actions map[string]string) *Dashboard {
 			at(12, 22, 12, 9), "No date is known that was read within an hour", "",
 			[]column{
 				{from: "Value", title: "Left", width: 145, properties: left(week, month)},
-				{from: "what", title: "Name", width: 190},
+				{from: "what", title: "Name", width: 190, properties: []Property{wrapped()}},
 				{from: "kind", title: "Kind", width: 120},
 				{from: "account", title: "Account", width: 90},
 				{from: "id", title: "Id"},
@@ -155,7 +155,7 @@ func oncall(actions map[string]string) *Dashboard {
 			at(16, 31, 8, 8), "No list is known that was read within an hour", "",
 			[]column{
 				{from: "Value", title: "Left", width: 145, properties: left(0, day)},
-				{from: "name", title: "Trust anchor", width: 160},
+				{from: "name", title: "Trust anchor", width: 160, properties: []Property{wrapped()}},
 				{from: "account", title: "Account", width: 90},
 				{from: "trust_anchor_id", title: "Id"},
 			},
@@ -168,7 +168,7 @@ func oncall(actions map[string]string) *Dashboard {
 			at(0, 39, 24, 9), "No watched subject is known", "key",
 			[]column{
 				{from: "key"},
-				{from: "x509_subject", title: "Subject", width: 300},
+				{from: "x509_subject", title: "Subject", width: 300, properties: []Property{wrapped()}},
 				{from: "Value #B", title: "Last success", width: 110, properties: []Property{lasting()}},
 				{from: "Value #C", title: "Last failure", width: 110, properties: []Property{lasting()}},
 				{from: "Value #D", title: "Logins in range", width: 125, properties: counted()},
@@ -220,9 +220,10 @@ func alerts(pos GridPos, actions map[string]string) Panel {
 				prop("mappings", shown("1", "critical", "red", "2", "warning", "orange", "3", "info", "blue")), colored(),
 			}},
 			{from: "Value", title: "For", width: 105, properties: []Property{lasting()}},
-			{from: "about", title: "About", width: 235, properties: []Property{prop("custom.wrapText", true)}},
-			{from: "do", title: "Do first", width: 280, properties: []Property{prop("custom.wrapText", true)}},
+			{from: "about", title: "About", width: 235, properties: []Property{wrapped()}},
+			{from: "do", title: "Do first", width: 280, properties: []Property{wrapped()}},
 			{from: "of", title: "Account", width: 95},
+			{from: "account"},
 			{from: "alertstate", title: "State", width: 80, properties: []Property{
 				prop("mappings", shown("firing", "firing", "text", "pending", "pending", "text")),
 			}},
@@ -231,7 +232,9 @@ func alerts(pos GridPos, actions map[string]string) Panel {
 		},
 		[]any{sorted("State", false), sorted("Severity", false), sorted("For", true)},
 		// Severities are numbered: sorted by name, info would come before warning.
-		rows(numbered(expr, "severity", "critical", "warning", "info")),
+		// The labels of which others are made would be columns of their own.
+		rows(`max by (job, account, alertname, severity, about, do, of, alertstate, runbook) (`+
+			numbered(expr, "severity", "critical", "warning", "info")+`)`),
 	)
 }
 
