@@ -288,7 +288,7 @@ func TestPrometheusFindsTheOthers(t *testing.T) {
 	}
 	p.address(t, c.ScrapeConfigs[0].StaticConfigs[0].Targets[0], "exporter")
 	p.address(t, c.Alerting.Alertmanagers[0].StaticConfigs[0].Targets[0], "alertmanager")
-	if rules := s.here(t, path.Join(path.Dir(inside), c.RuleFiles[0])); rules != "../prometheus/ncp_exporter.rules.yml" {
+	if rules := s.here(t, path.Join(path.Dir(inside), c.RuleFiles[0])); rules != "ncp_exporter.rules.yml" {
 		t.Errorf("its rules are %s", rules)
 	}
 	if _, volumes := s.mounts(t); volumes[s.flag(t, "storage.tsdb.path")] == "" {
@@ -296,6 +296,54 @@ func TestPrometheusFindsTheOthers(t *testing.T) {
 	}
 	if retention, err := model.ParseDuration(s.flag(t, "storage.tsdb.retention.time")); err != nil || time.Duration(retention) < 10*24*time.Hour {
 		t.Errorf("it keeps %s (%v), but a rule looks back at nine days", retention, err)
+	}
+}
+
+// TestRunbooksOfAlerts wants the rules to be those of deploy/prometheus, and the link of
+// each alert to lead to a section of the page that Grafana serves at its published port.
+func TestRunbooksOfAlerts(t *testing.T) {
+	type file struct {
+		Groups []struct {
+			Rules []struct {
+				Alert       string
+				Annotations map[string]string
+			}
+		}
+	}
+	text := func(name string) string {
+		t.Helper()
+		b, err := os.ReadFile(name) //nolint:gosec // a file of the repository
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	grafana := theProject(t).Services["grafana"]
+	port := regexp.MustCompile(`^127\.0\.0\.1:\$\{GRAFANA_PORT:-(\d+)\}:`).FindStringSubmatch(grafana.Ports[0])
+	page := text(grafana.here(t, "/usr/share/grafana/public/runbooks.html"))
+	want := "http://localhost:" + port[1] + "/public/runbooks.html#"
+	var rules file
+	load(t, "ncp_exporter.rules.yml", &rules)
+	alerts := 0
+	for _, g := range rules.Groups {
+		for _, r := range g.Rules {
+			if r.Alert == "" {
+				continue
+			}
+			alerts++
+			anchor, ok := strings.CutPrefix(r.Annotations["runbook_url"], want)
+			if !ok || !strings.Contains(page, `<h2 id="`+anchor+`">`) {
+				t.Errorf("the runbook of %s is said to be at %s", r.Alert, r.Annotations["runbook_url"])
+			}
+		}
+	}
+	if alerts < 20 {
+		t.Errorf("there are %d alerts", alerts)
+	}
+	_, here, _ := strings.Cut(text("ncp_exporter.rules.yml"), "\n")
+	source := strings.ReplaceAll(text("../prometheus/ncp_exporter.rules.yml"), "runbook_url: docs/runbooks.md#", "runbook_url: "+want)
+	if diff := cmp.Diff(source, here); diff != "" {
+		t.Errorf("the rules are others than those of deploy/prometheus: run `make deploy-sync`\n%s", diff)
 	}
 }
 

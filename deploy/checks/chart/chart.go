@@ -22,6 +22,10 @@ const (
 	helm       = "deploy/helm/ncp-exporter"
 	rules      = "deploy/prometheus/ncp_exporter.rules.yml"
 	dashboards = "grafana/dashboards"
+
+	runbook = "runbook_url: "
+	// composeRunbooks is where the Grafana of deploy/compose serves grafana/runbooks.html.
+	composeRunbooks = "http://localhost:3000/public/runbooks.html"
 )
 
 // Made are the files that are made from others, by their paths. A nil text is a
@@ -52,6 +56,9 @@ func addRules(root string, made map[string][]byte) error {
 		object.WriteString(line)
 	}
 	made["deploy/kubernetes/base/prometheusrule.yaml"] = object.Bytes()
+	made["deploy/compose/ncp_exporter.rules.yml"] = append(
+		[]byte("# Made by `make deploy-sync` from "+rules+": here runbooks are a page of Grafana.\n"),
+		bytes.ReplaceAll(text, []byte(runbook+"docs/runbooks.md#"), []byte(runbook+composeRunbooks+"#"))...)
 	return nil
 }
 
