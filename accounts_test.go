@@ -111,10 +111,10 @@ func TestSeveralAccounts(t *testing.T) {
 		{http.MethodGet, "/metrics?account=prod", 400, "/probe"},
 		{http.MethodGet, "/sd", 200, strings.TrimPrefix(p.url, "http://")},
 		{http.MethodPost, "/-/reload", 404, ""}, // without --web.enable-lifecycle
-		{http.MethodGet, "/", 200, `href="/?account=prod"`},
+		{http.MethodGet, "/", 200, `href="./?account=prod"`},
 		{http.MethodGet, "/", 200, "The account cannot be used now"},
 		{http.MethodGet, "/?account=prod", 200, "subject-1"},
-		{http.MethodGet, "/?account=prod", 200, `href="/probe?account=prod"`},
+		{http.MethodGet, "/?account=prod", 200, `href="./probe?account=prod"`},
 		{http.MethodGet, "/?account=bare", 200, "BARE_ACCESS"},
 		{http.MethodGet, "/?account=none", 404, "none"},
 		{http.MethodPost, "/probe?account=prod", 405, ""},

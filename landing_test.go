@@ -2,7 +2,11 @@ package main
 
 import (
 	"fmt"
+	"html"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,18 +23,69 @@ func TestLandingPage(t *testing.T) {
 	if page.status != http.StatusOK || !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") {
 		t.Fatalf("HTTP %d, %s", page.status, page.header.Get("Content-Type"))
 	}
-	for _, want := range []string{`href="/ncp"`, `href="/-/healthy"`, `href="/-/ready"`, "NCP exporter", version.Version} {
+	for _, want := range []string{`href="./ncp"`, `href="./-/healthy"`, `href="./-/ready"`, "NCP exporter", version.Version} {
 		if !strings.Contains(page.body, want) {
 			t.Errorf("the landing page does not show %q", want)
 		}
 	}
-	for _, link := range regexp.MustCompile(`href="([^"]+)"`).FindAllStringSubmatch(page.body, -1) {
-		if a := p.get(link[1]); a.status != http.StatusOK {
-			t.Errorf("the link %s leads to HTTP %d", link[1], a.status)
-		}
-	}
+	followLinks(t, p.url+"/", 4)
 	if a := p.get("/metrics"); a.status != http.StatusNotFound {
 		t.Errorf("/metrics with another telemetry path: HTTP %d", a.status)
+	}
+}
+
+// followLinks follows the links of a page, and of those that they lead to: at least so
+// many, all below the same path.
+func followLinks(t *testing.T, first string, least int) {
+	t.Helper()
+	seen := map[string]bool{first: true}
+	for pages := []string{first}; len(pages) > 0; pages = pages[1:] {
+		page := request(t, plain(), http.MethodGet, pages[0])
+		if page.status != http.StatusOK {
+			t.Errorf("a link leads to %s: HTTP %d", pages[0], page.status)
+		}
+		at, err := url.Parse(pages[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") {
+			continue
+		}
+		for _, link := range regexp.MustCompile(`(?:href|src|action)="([^"]+)"`).FindAllStringSubmatch(page.body, -1) {
+			to, err := at.Parse(html.UnescapeString(link[1]))
+			if err != nil || !strings.HasPrefix(to.String(), first) {
+				t.Errorf("%s links to %s (%v), which is not below %s", at, link[1], err, first)
+			} else if !seen[to.String()] {
+				seen[to.String()], pages = true, append(pages, to.String())
+			}
+		}
+	}
+	if len(seen) < least {
+		t.Errorf("only %d pages are linked, want %d", len(seen), least)
+	}
+}
+
+// TestBehindAProxy wants the links of all pages right where a proxy serves the exporter
+// below a path, which it does not know.
+func TestBehindAProxy(t *testing.T) {
+	for name, test := range map[string]struct {
+		args  []string
+		links int
+	}{
+		"one account":      {[]string{"--demo"}, 4},
+		"another path":     {[]string{"--demo", "--web.telemetry-path=/m:x/y"}, 4},
+		"several accounts": {[]string{"--demo", "--demo.accounts=2"}, 9},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := launch(t, nil, test.args...)
+			to, err := url.Parse(p.url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			proxy := httptest.NewServer(http.StripPrefix("/monitoring/ncp", httputil.NewSingleHostReverseProxy(to)))
+			defer proxy.Close()
+			followLinks(t, proxy.URL+"/monitoring/ncp/", test.links)
+		})
 	}
 }
 

@@ -14,9 +14,10 @@ import (
 
 // overview is what the page of all accounts shows.
 type overview struct {
-	Version, Metrics string
-	Wrong            int
-	Accounts         []*view
+	Version  string
+	Metrics  string // relative, as all links are: a proxy may serve the page below a path
+	Wrong    int
+	Accounts []*view
 }
 
 // NewSet makes the page of several accounts, and with ?account= that of one.
@@ -55,7 +56,7 @@ func viewOf(set *account.Set, name string, now time.Time) *view {
 }
 
 func newOverview(set *account.Set, metrics string, now time.Time) overview {
-	o := overview{Version: version.Version, Metrics: metrics}
+	o := overview{Version: version.Version, Metrics: "." + metrics}
 	for _, name := range set.Names() {
 		if v := viewOf(set, name, now); v != nil {
 			o.Wrong += v.Wrong

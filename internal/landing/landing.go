@@ -78,7 +78,8 @@ func write(w http.ResponseWriter, page *template.Template, content any, logger l
 type view struct {
 	badge
 	Name             string // of the account; empty for that of the flags
-	Version, Metrics string
+	Version          string
+	Metrics          string // relative, as all links are: a proxy may serve the page below a path
 	Now              time.Time
 	Wrong            int // things that are
 	Sentences        []string
@@ -136,7 +137,7 @@ func (v *view) note(sentence string) {
 }
 
 func newView(watched *account.Account, metrics string, now time.Time) *view {
-	v := &view{Name: watched.Config.Name, Version: version.Version, Metrics: metrics, Now: now, Success: ledger.Success, Failure: ledger.Failure}
+	v := &view{Name: watched.Config.Name, Version: version.Version, Metrics: "." + metrics, Now: now, Success: ledger.Success, Failure: ledger.Failure}
 	if err := watched.Err(); err != nil {
 		v.wrong(1, "The account cannot be used now: "+err.Error())
 	}
