@@ -42,9 +42,10 @@ func (s *Setup) openLedger(ctx context.Context, before *Account) (*ledger.Ledger
 	if err := s.moveLedger(ctx); err != nil {
 		return nil, s.aboutLedger(err)
 	}
+	_ = level.Info(s.Logger).Log("msg", "Opening the ledger", "file", file.Path) // it may hang on a dead file server
 	l, err := ledger.Open(ctx, file.Path, options)
 	if errors.Is(err, ledger.ErrUnusable) && !file.Given {
-		_ = level.Warn(s.Logger).Log("msg", "The default ledger file cannot be used: counting in memory, counters start over with each start; give --state.file a path that can be written", "err", err)
+		_ = level.Warn(s.Logger).Log("msg", "The default ledger file cannot be used: counting in memory, counters start over with each start; give --state.file a path that can be written", "err", config.WithUser(err))
 		return ledger.New(options), nil
 	}
 	if err != nil {
@@ -60,6 +61,7 @@ func (s *Setup) openLedger(ctx context.Context, before *Account) (*ledger.Ledger
 
 // aboutLedger names the setting that an error of the ledger is about.
 func (s *Setup) aboutLedger(err error) error {
+	err = config.WithUser(err)
 	if s.Config.Name != "" {
 		return fmt.Errorf("state_file: %w", err)
 	}
@@ -143,7 +145,7 @@ func (a *Account) closeLedger() {
 func (s *Setup) logLedger(err error) {
 	file := s.Config.StateFile.Path
 	if err != nil {
-		_ = level.Error(s.Logger).Log("msg", "The ledger cannot be written: counting goes on in memory, and what is counted from now on is not safe until it can", "file", file, "err", err)
+		_ = level.Error(s.Logger).Log("msg", "The ledger cannot be written: counting goes on in memory, and what is counted from now on is not safe until it can", "file", file, "err", config.WithUser(err))
 		return
 	}
 	_ = level.Info(s.Logger).Log("msg", "The ledger can be written again, and is complete", "file", file)
@@ -151,5 +153,6 @@ func (s *Setup) logLedger(err error) {
 
 // ProbeLedger says whether there is a ledger file, and what opening it would say.
 func (s *Setup) ProbeLedger(ctx context.Context) (found bool, err error) {
-	return ledger.Probe(ctx, s.Config.StateFile.Path, s.ledgerOptions())
+	found, err = ledger.Probe(ctx, s.Config.StateFile.Path, s.ledgerOptions())
+	return found, config.WithUser(err)
 }

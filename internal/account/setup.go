@@ -139,9 +139,27 @@ func (s *Setup) connect(c *clients, api API, keys ncpclient.Credentials, retries
 	return err
 }
 
-// findKeys looks for the keys of one API. Its own keys, and its own profile, come
-// first.
+// findKeys looks for the keys of one API.
 func (s *Setup) findKeys(own config.Keys, apiProfile string) (ncpclient.Credentials, error) {
+	found, err := s.placeOfKeys(own, apiProfile)
+	if err != nil {
+		return nil, config.WithUser(err)
+	}
+	return readKeys{found}, nil
+}
+
+// readKeys are keys that may be read again, from files that may then not be readable.
+type readKeys struct{ ncpclient.Credentials }
+
+// Keys returns the keys in force now.
+func (k readKeys) Keys(ctx context.Context) (ncpclient.Keys, error) {
+	keys, err := k.Credentials.Keys(ctx)
+	return keys, config.WithUser(err)
+}
+
+// placeOfKeys looks for the place of the keys of one API. Its own keys, and its own
+// profile, come first.
+func (s *Setup) placeOfKeys(own config.Keys, apiProfile string) (ncpclient.Credentials, error) {
 	switch keys := s.Config.Keys; {
 	case s.demoKeys != nil:
 		return s.demoKeys, nil

@@ -228,7 +228,7 @@ func sortedSet(texts []string) []string {
 // certificates that it names.
 func (w Web) Validate() error {
 	if err := web.Validate(*w.Toolkit.WebConfigFile); err != nil {
-		return errors.New(strings.Join(strings.Fields(err.Error()), " ")) // YAML's errors have many lines
+		return errors.New(strings.Join(strings.Fields(WithUser(err).Error()), " ")) // YAML's errors have many lines
 	}
 	return nil
 }

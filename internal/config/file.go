@@ -47,7 +47,7 @@ func ReadFile(path string) ([]byte, error) {
 		if errors.As(err, &cause) {
 			err = cause.Err
 		}
-		return fmt.Errorf("--config.file %s: %w", path, err)
+		return fmt.Errorf("--config.file %s: %w", path, WithUser(err))
 	}
 	if err := wantRegular(os.Stat(path)); err != nil {
 		return nil, wrong(err)

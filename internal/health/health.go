@@ -79,7 +79,7 @@ func readSecurity(file string) (s security, err error) {
 	}
 	text, err := os.ReadFile(file) //nolint:gosec // the user's own file
 	if err != nil {
-		return security{}, err
+		return security{}, config.WithUser(err)
 	}
 	if err := yaml.Unmarshal(text, &s); err != nil {
 		return security{}, errors.New(strings.Join(strings.Fields(err.Error()), " "))
