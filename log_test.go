@@ -102,3 +102,30 @@ func checkLines(t *testing.T, all []string, format string) {
 		}
 	}
 }
+
+// TestLogOfAGoodScrape wants to know, with debug alone, what each collector asked, what
+// came, and how long it took.
+func TestLogOfAGoodScrape(t *testing.T) {
+	for level, want := range map[string]int{"debug": 1, "info": 0} {
+		p := watch(t, simulate(t, ncptest.Config{}), "--log.level="+level)
+		p.scrape()
+		p.stopped()
+		for _, collector := range []string{
+			certificateManager + ` [^\n]*calls=1 series=\d+ changes=\d+`, externalAccess + ` [^\n]*calls=5 series=\d+ subjects=1 authentications=2`,
+			`certificate_inventory [^\n]*calls=2 series=\d+ certificates=1`, `external_access_trust_anchors [^\n]*calls=2 series=\d+ trust_anchors=1`,
+		} {
+			line := regexp.MustCompile(`level=debug [^\n]*collector=` + strings.Replace(collector, "[^\\n]*", `msg="Collector read everything" took=\S+ `, 1))
+			if n := len(line.FindAllString(p.logs.String(), -1)); n != want {
+				t.Errorf("%s: %d lines match %s, want %d:\n%s", level, n, line, want, p.logs)
+			}
+		}
+	}
+}
+
+// TestLogNamesTheLedgerFirst wants to see what is waited for if a file server is dead.
+func TestLogNamesTheLedgerFirst(t *testing.T) {
+	p := watch(t, simulate(t, ncptest.Config{}))
+	if !regexp.MustCompile(`msg="Opening the ledger" file=\S+ledger\.db\n[^\n]*msg="Counting begins with a new ledger" file=\S+ledger\.db `).MatchString(p.logs.String()) {
+		t.Errorf("the log does not name the ledger before it is opened:\n%s", p.logs)
+	}
+}

@@ -21,6 +21,7 @@ type APIMetrics struct {
 	limit    *prometheus.Desc
 
 	mu      sync.Mutex
+	sent    map[ncpclient.Operation]uint64
 	offsets map[string]time.Duration  // by API, as last seen
 	limits  map[string]func() float64 // by API
 }
@@ -53,6 +54,7 @@ func NewAPIMetrics() *APIMetrics {
 		limit: prometheus.NewDesc("ncp_api_rate_limit_requests_per_second",
 			"HTTP requests a second that may be sent to NCP now: --ncp.rate-limit, or less for a while after NCP answered 429. Absent if there is no limit.",
 			[]string{"api"}, nil),
+		sent:    make(map[ncpclient.Operation]uint64),
 		offsets: make(map[string]time.Duration),
 		limits:  make(map[string]func() float64),
 	}
@@ -90,11 +92,22 @@ func (m *APIMetrics) RequestDone(o ncpclient.Observation) {
 	}
 	m.requests.WithLabelValues(o.API, string(o.Operation), code).Inc()
 	m.duration.WithLabelValues(o.API, string(o.Operation)).Observe(o.Duration.Seconds())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sent[o.Operation]++
 	if o.HasClockOffset {
-		m.mu.Lock()
-		defer m.mu.Unlock()
 		m.offsets[o.API] = o.ClockOffset
 	}
+}
+
+// Sent is the number of requests of some operations so far.
+func (m *APIMetrics) Sent(operations ...ncpclient.Operation) (sum uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, op := range operations {
+		sum += m.sent[op]
+	}
+	return sum
 }
 
 // RequestRetried is called by ncpclient before a request is sent again.

@@ -18,7 +18,7 @@ type InventoryClient interface {
 
 // CertificateInventory tells when each certificate of Certificate Manager expires.
 type CertificateInventory struct {
-	*poll[[]ncpclient.Certificate]
+	*poll[ncpclient.Certificate]
 	client InventoryClient
 
 	info, notAfter, inUse, byStatus, unreadable *prometheus.Desc
@@ -48,7 +48,7 @@ func NewCertificateInventory(client InventoryClient, now func() time.Time) *Cert
 			"Certificates of which it is not known when they expire: their date cannot be read, or they are valid but have no date"+source+"notAfter, or validEndDate of version 1).",
 			nil, nil),
 	}
-	c.poll = newPoll("certificate_inventory", now, c.ask)
+	c.poll = newPoll("certificate_inventory", now, c.ask, "certificates")
 	return c
 }
 

@@ -32,7 +32,7 @@ type CertificateManager struct {
 	client  RecentChangesClient
 	ledger  *ledger.Ledger
 	options CertificateManagerOptions
-	*poll[[]certificateStatus]
+	*poll[certificateStatus]
 
 	changed, status, changes, window *prometheus.Desc
 
@@ -70,7 +70,7 @@ func NewCertificateManager(client RecentChangesClient, l *ledger.Ledger, options
 			"How far back the exporter asks for changes (Certificate Manager recentChanges, minutes or seconds of the query).",
 			nil, nil),
 	}
-	c.poll = newPoll(ncpclient.APICertificateManager, options.Now, c.ask)
+	c.poll = newPoll(ncpclient.APICertificateManager, options.Now, c.ask, "changes")
 	return c
 }
 

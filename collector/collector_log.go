@@ -58,6 +58,15 @@ func (l *collectorLog) ended(err error, hasty bool, now time.Time) {
 	_ = leveled(l.logger).Log(fields...)
 }
 
+// read writes, for who debugs, what an update asked, what came of it, and how long it took.
+func (l *collectorLog) read(c Collector, u *update) {
+	fields := []any{"msg", "Collector read everything", "took", u.ended.Sub(u.began), "calls", u.calls, "series", len(u.metrics)}
+	if about, ok := c.(interface{ Came() []any }); ok {
+		fields = append(fields, about.Came()...)
+	}
+	_ = level.Debug(l.logger).Log(fields...)
+}
+
 // isNews says whether to warn of a failure, and takes it that this is done then.
 func (l *collectorLog) isNews(failure string, now time.Time) bool {
 	if at, ok := l.warned[failure]; l.said == failure || ok && now.Sub(at) < warnInterval {

@@ -21,6 +21,9 @@ type ExporterOptions struct {
 	MaxAge time.Duration
 	// Now is the clock.
 	Now func() time.Time
+	// Calls gives the HTTP requests that a collector has sent so far, for the log; may
+	// be nil.
+	Calls func(collector string) uint64
 }
 
 // Exporter runs the collectors for each scrape.

@@ -22,7 +22,9 @@ type ExternalAccess struct {
 	descs   externalAccessDescs
 	options ExternalAccessOptions
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	rows  uint64 // counted of all subjects, as last shown
+	shown int    // subjects, likewise
 	// cached are the metrics of each subject as they were given last. Making them is
 	// expensive, and most do not change.
 	cached map[string]*cachedSubject
@@ -127,6 +129,14 @@ func (c *ExternalAccess) Close() { c.watcher.Close() }
 // Quirks are the ways in which NCP differs from what it says, one line each.
 func (c *ExternalAccess) Quirks() []string { return c.watcher.Quirks() }
 
+// Came gives how many subjects there are, and the authentications counted of them, for the
+// log.
+func (c *ExternalAccess) Came() []any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return []any{"subjects", c.shown, "authentications", c.rows}
+}
+
 // State gives what is known of the subjects. It does not call NCP.
 func (c *ExternalAccess) State() subjects.State { return c.watcher.State() }
 
@@ -149,8 +159,10 @@ func (c *ExternalAccess) Collect(emit func(prometheus.Metric)) {
 	defer c.mu.Unlock()
 	state := c.watcher.State()
 	cached := c.cachedOf(state.Subjects)
+	c.rows, c.shown = 0, len(state.Subjects)
 	for _, result := range exposedResults {
 		for i := range state.Subjects {
+			c.rows += state.Subjects[i].Totals().Count[result]
 			c.collectResult(emit, cached[i], &state.Subjects[i], result)
 		}
 	}

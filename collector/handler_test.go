@@ -95,7 +95,7 @@ func TestHandler(t *testing.T) {
 func TestABadMetric(t *testing.T) {
 	var out strings.Builder
 	logger := log.NewLogfmtLogger(log.NewSyncWriter(&out))
-	e := NewExporter(logger, ExporterOptions{Now: time.Now}, newFake("twice", ok), newFake("twice", ok), newFake("good", ok))
+	e := NewExporter(log.NewNopLogger(), ExporterOptions{Now: time.Now}, newFake("twice", ok), newFake("twice", ok), newFake("good", ok))
 	defer e.Close()
 	rec := httptest.NewRecorder()
 	h := NewHandler(logger, e, nil, HandlerOptions{Timeout: time.Minute})

@@ -10,26 +10,27 @@ import (
 	"ncp_exporter/collector/refresh"
 )
 
-// poll is embedded by collectors that ask NCP for the same thing at each Update, and
-// show the answer. The question is the only item of a queue, so that it continues if
+// poll is embedded by collectors that ask NCP for the same list at each Update, and
+// show it. The question is the only item of a queue, so that it continues if
 // an Update ends before its answer comes.
 type poll[T any] struct {
 	name string
+	rows string // what the list has, for the log
 	// ask gives the answer; nil if there is none. If it gives an answer and an error,
 	// the error says what is missing in the answer.
-	ask   func(context.Context) (*T, error)
+	ask   func(context.Context) (*[]T, error)
 	now   func() time.Time
 	queue *refresh.Queue
 
 	mu     sync.Mutex
 	since  time.Time // answers from this time on count for the last Update
-	answer *T        // the last one; nil if NCP gave none
+	answer *[]T      // the last one; nil if NCP gave none
 	err    error
 	readAt time.Time // when answer or err came
 }
 
-func newPoll[T any](name string, now func() time.Time, ask func(context.Context) (*T, error)) *poll[T] {
-	return &poll[T]{name: name, ask: ask, now: now, queue: refresh.NewQueue(refresh.Options{Workers: 1, Now: now})}
+func newPoll[T any](name string, now func() time.Time, ask func(context.Context) (*[]T, error), rows string) *poll[T] {
+	return &poll[T]{name: name, rows: rows, ask: ask, now: now, queue: refresh.NewQueue(refresh.Options{Workers: 1, Now: now})}
 }
 
 // Name is the value of the label collector.
@@ -52,7 +53,7 @@ func (p *poll[T]) Update(ctx context.Context, since time.Time) error {
 }
 
 // latest gives the answer that counts for the last Update; nil if there is none.
-func (p *poll[T]) latest() *T {
+func (p *poll[T]) latest() *[]T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !refresh.Counts(p.readAt, p.since) {
@@ -61,13 +62,21 @@ func (p *poll[T]) latest() *T {
 	return p.answer
 }
 
+// Came gives the number of rows of the list, for the log.
+func (p *poll[T]) Came() []any {
+	if list := p.latest(); list != nil {
+		return []any{p.rows, len(*list)}
+	}
+	return nil
+}
+
 // Close ends a question that continues.
 func (p *poll[T]) Close() { p.queue.Close() }
 
 // question is the item that asks NCP once.
 type question[T any] struct {
 	poll   *poll[T]
-	answer *T
+	answer *[]T
 }
 
 // Key is the name of the collector.

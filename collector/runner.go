@@ -35,9 +35,11 @@ type update struct {
 	answer // metrics, err and the fields below are set when done is closed
 	done   chan struct{}
 
+	began    time.Time
 	ended    time.Time
 	deadline time.Time
-	hasty    bool // the scrape that began it left it no time
+	calls    uint64 // requests that were sent meanwhile
+	hasty    bool   // the scrape that began it left it no time
 }
 
 // answer is what a collector gives to a scrape.
@@ -103,7 +105,7 @@ func (r *runner) join(ctx context.Context) (u *update, began bool) {
 			since = last.deadline // reads that continued after it count for this update
 		}
 	}
-	u = &update{done: make(chan struct{}), answer: answer{since: since}}
+	u = &update{done: make(chan struct{}), began: now, answer: answer{since: since}}
 	r.current = u
 	before := r.shown
 	deadline, hasDeadline := ctx.Deadline()
@@ -115,7 +117,9 @@ func (r *runner) join(ctx context.Context) (u *update, began bool) {
 			ctx, cancel = context.WithDeadline(ctx, deadline.Add(-commitReserve(left)))
 			defer cancel()
 		}
+		sent := r.sent()
 		u.err = refresh.Protect(func() error { return r.collector.Update(ctx, since) })
+		u.calls = r.sent() - sent
 		u.deadline, _ = ctx.Deadline()
 		u.cut = u.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 		u.hasty = u.cut && left < shortest
@@ -125,6 +129,14 @@ func (r *runner) join(ctx context.Context) (u *update, began bool) {
 		r.finish(u)
 	})
 	return u, true
+}
+
+// sent is the number of requests that the collector has sent so far.
+func (r *runner) sent() uint64 {
+	if r.options.Calls == nil {
+		return 0
+	}
+	return r.options.Calls(r.collector.Name())
 }
 
 // errClosed is the answer to a scrape that came when its exporter was being closed.
@@ -151,6 +163,9 @@ func (r *runner) finish(u *update) {
 	defer r.mu.Unlock()
 	u.ended = r.options.Now()
 	r.lines.ended(u.err, u.hasty, u.ended)
+	if u.err == nil {
+		r.lines.read(r.collector, u)
+	}
 	if c, ok := r.collector.(interface{ Quirks() []string }); ok {
 		r.lines.quirks(c.Quirks())
 	}

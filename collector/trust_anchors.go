@@ -23,7 +23,7 @@ type TrustAnchorsClient interface {
 // TrustAnchors tells when trust anchors expire: the certificate authorities whose
 // certificates may log in.
 type TrustAnchors struct {
-	*poll[[]trustAnchor]
+	*poll[trustAnchor]
 	client      TrustAnchorsClient
 	concurrency int
 
@@ -54,7 +54,7 @@ func NewTrustAnchors(client TrustAnchorsClient, concurrency int, now func() time
 			"Trust anchors of which it is not known when they expire (External Access trust-anchors, source.sourceData.notAfterDate).",
 			nil, nil),
 	}
-	c.poll = newPoll("external_access_trust_anchors", now, c.ask)
+	c.poll = newPoll("external_access_trust_anchors", now, c.ask, "trust_anchors")
 	return c
 }
 

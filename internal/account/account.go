@@ -19,6 +19,7 @@ import (
 	"ncp_exporter/collector/ledger"
 	"ncp_exporter/collector/subjects"
 	"ncp_exporter/internal/config"
+	"ncp_exporter/ncpclient"
 )
 
 // Options are what an account is made from.
@@ -123,8 +124,21 @@ func (a *Account) begin(ctx context.Context, before *Account) error {
 	for _, w := range watched {
 		a.collectors = append(a.collectors, w.collector(a, a.clients))
 	}
-	a.exporter = collector.NewExporter(a.Logger, collector.ExporterOptions{MaxAge: a.Config.MaxAge, Now: time.Now}, a.collectors...)
+	a.exporter = collector.NewExporter(a.Logger, collector.ExporterOptions{MaxAge: a.Config.MaxAge, Now: time.Now, Calls: a.calls}, a.collectors...)
 	return nil
+}
+
+// calls is the number of requests that a collector has sent so far.
+func (a *Account) calls(name string) uint64 {
+	var operations []ncpclient.Operation
+	for _, w := range Table() {
+		if w.Name == name {
+			for _, call := range w.Calls {
+				operations = append(operations, call.Operation)
+			}
+		}
+	}
+	return a.metrics.Sent(operations...)
 }
 
 // takeBackoff goes on with what answers of 429 did to the rates of before.
