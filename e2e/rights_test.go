@@ -23,7 +23,7 @@ func TestRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // a directory for temporary things
-	program, err := os.ReadFile(binary) //nolint:gosec // ours
+	program, err := os.ReadFile(binary)         //nolint:gosec // ours
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func (r *reader) backward(ctx context.Context, first pageRead) error {
 		if page, _, err = r.page(ctx, number); err != nil {
 			return err
 		}
-		if w.rows > 0 {
+		if w.rows > 0 || number == last && len(page.Rows) < w.lastRows {
 			w.before(len(page.Rows))
 		}
 	}
@@ -128,6 +128,7 @@ func (r *reader) findLast(ctx context.Context, first pageRead) (int, pageRead, e
 		default:
 			// What was behind the last page a moment ago may be on it now: it is
 			// read again.
+			r.walk.lastRows = len(lowPage.Rows)
 			return high, emptyPage(lowPage.Total), r.lastPage(ctx, low*size+len(lowPage.Rows), lowPage)
 		}
 	}
@@ -160,6 +161,7 @@ func (r *reader) firstOf(ctx context.Context, repeated pageRead, high int, first
 	if told, _ := r.plan.server.rowsOf(first.Total); lacksPage(told, len(first.Rows), first) {
 		return 0, pageRead{}, fmt.Errorf("page after page has the same rows: %w", ErrMoved)
 	}
+	r.walk.lastRows = len(first.Rows)
 	return 1, emptyPage(first.Total), r.lastPage(ctx, len(first.Rows), first)
 }
 

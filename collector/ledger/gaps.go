@@ -5,6 +5,7 @@ package ledger
 type gaps struct {
 	longest  int  // rows of the longest page
 	shortest int  // rows of the shortest page that had others behind it
+	lastRows int  // rows that the last page had when it was found, if it is read again
 	lacks    bool // it ended before its total
 }
 

@@ -33,7 +33,8 @@ func TestPagesThatLackRows(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, %s, known %t", name, what, known), func(t *testing.T) {
 					for at := 1; at <= 14; at++ {
 						for long := 1; long <= 3; long++ {
-							lackAt(t, o, known, at, long, answer)
+							lackAt(t, o, known, 65, at, long, answer)
+							lackAt(t, o, known, 66, at, long, answer) // once known, its last page is full
 						}
 					}
 				})
@@ -42,13 +43,13 @@ func TestPagesThatLackRows(t *testing.T) {
 	}
 }
 
-func lackAt(t *testing.T, o order, known bool, at, long int, answer func(*Page) error) {
+func lackAt(t *testing.T, o order, known bool, rows, at, long int, answer func(*Page) error) {
 	t.Helper()
-	r := newReading(t, o, 65)
+	r := newReading(t, o, rows)
 	if !known {
 		r.ledger.server = &Server{}
 	} else {
-		r.want("the first read", map[order]int{newestFirst: 7, oldestFirst: 8, noOrder: 7 + 8}[o], 65)
+		r.want("the first read", map[order]int{newestFirst: 7, oldestFirst: 8, noOrder: 7 + 8}[o], rows)
 		r.arrive(24)
 	}
 	r.answer = func(number int, page *Page) error {
