@@ -231,6 +231,9 @@ func TestDashboardsTellThePast(t *testing.T) {
 	for _, status := range []string{"validation_timed_out", "ongoing"} {
 		p.add("ncp_certificate_manager_recently_changed_certificates", fmt.Sprintf("%s,status=%q", empty, status), allDays, 0, func(time.Duration) float64 { return 0 })
 	}
+	for _, collector := range []string{certificateManager, externalAccess} { // scraped for hours, and never read
+		p.add("ncp_scrape_collector_success", fmt.Sprintf(`job="never",instance="never:1",collector=%q`, collector), failsFor, 0, func(time.Duration) float64 { return 0 })
+	}
 	crowd := `job="crowd",instance="crowd:1"`
 	p.add("ncp_external_access_subjects", crowd, dense, 0, func(time.Duration) float64 { return 300 })
 	p.add("job_instance_collector:ncp_scrape_collector_success:avg15m", crowd, dense, 0, always1)
@@ -255,13 +258,13 @@ func TestDashboardsTellThePast(t *testing.T) {
 			map[string]string{"Certs timed out": "1", "Ongoing": "1", "NCP": "1"}, known, who([]string{"CN=s1"}, []string{"CN=s2"}),
 		},
 		"dead_ncp": {
-			map[string]string{"Certs timed out": "1", "Ongoing": "", "NCP": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
+			map[string]string{"Certs timed out": "1", "Ongoing": "1", "NCP": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
 		},
 		"killed": {
-			map[string]string{"Certs timed out": "1", "Ongoing": "", "NCP": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
+			map[string]string{"Certs timed out": "1", "Ongoing": "1", "NCP": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
 		},
 		"one_dead": {
-			map[string]string{"Certs timed out": "1", "Ongoing": "", "NCP": "0"}, unreadable, who([]string{"CN=s1"}, []string{"CN=s2"}),
+			map[string]string{"Certs timed out": "1", "Ongoing": "1", "NCP": "0"}, unreadable, who([]string{"CN=s1"}, []string{"CN=s2"}),
 		},
 		"empty": {
 			map[string]string{"Certs timed out": "0", "Ongoing": "0", "Failing in range": "0", "NCP": "1"}, nil, nil,
@@ -269,9 +272,13 @@ func TestDashboardsTellThePast(t *testing.T) {
 		"nothing": {
 			map[string]string{"Certs timed out": "", "Ongoing": "", "Failing in range": "", "NCP": ""}, nil, nil,
 		},
+		"never": {
+			map[string]string{"Certs timed out": "", "Ongoing": "", "Failing in range": "", "NCP": "0"},
+			map[string]float64{unread: failsFor.Seconds()}, who(notRead[1:], nil),
+		},
 		"crowd": {map[string]string{"Critical": "0", "Warnings": "0"}, nil, who(withCN(failed), nil)},
 		"empty|killed": { // two jobs, of which one is well
-			map[string]string{"Certs timed out": "0", "Ongoing": "0", "NCP": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
+			map[string]string{"Certs timed out": "1", "Ongoing": "1", "NCP": "0"}, unreadable, who(notRead, []string{"CN=s2"}),
 		},
 	} {
 		for _, span := range ranges {

@@ -245,14 +245,17 @@ func shown(triples ...string) []Mapping {
 	return []Mapping{m}
 }
 
+// missing maps a value that is not there.
+func missing(text, color string, index int) Mapping {
+	return Mapping{Type: "special", Options: map[string]any{"match": "null", "result": Mapped{Text: text, Color: color, Index: index}}}
+}
+
 // stat shows one number, or one word for it. A value that is unknown must not have the
 // colour of a good one.
 func stat(title, description string, pos GridPos, expr string, f Field) Panel {
 	f.Color = &Color{Mode: "thresholds"}
 	if f.NoValue != "" {
-		f.Mappings = append(f.Mappings, Mapping{Type: "special", Options: map[string]any{
-			"match": "null", "result": Mapped{Text: f.NoValue, Color: "purple", Index: len(f.Mappings)},
-		}})
+		f.Mappings = append(f.Mappings, missing(f.NoValue, "purple", len(f.Mappings)))
 	}
 	return panel("stat", title, description, pos, []Target{now(expr)}, f, map[string]any{
 		"colorMode": "background", "graphMode": "none", "justifyMode": "center", "orientation": "auto", "textMode": "value",
@@ -298,6 +301,12 @@ func stacked(style string) map[string]any {
 	if style == "line" {
 		custom["fillOpacity"] = 30
 	}
+	return custom
+}
+
+// upTo1 makes room for one above a line of zeros, which would lie on a scale up to 100.
+func upTo1(custom map[string]any) map[string]any {
+	custom["axisSoftMax"] = 1
 	return custom
 }
 

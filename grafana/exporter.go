@@ -50,7 +50,7 @@ func exporter() *Dashboard {
 		),
 		graph("Age of the numbers", "How old the numbers of a collector are, and how long ago the history of the longest waiting subject was read whole. They get older when reads fail, and with --scrape.max-age and a sweep interval.",
 			at(16, 5, 8, 7), Field{
-				Unit: "s", Min: number(0), NoValue: "not scraped", Thresholds: steps("green", 300.0, "orange", 900.0, "red"),
+				Unit: "s", Min: number(0), NoValue: "Nothing was read", Thresholds: steps("green", 300.0, "orange", 900.0, "red"),
 			},
 			series(`max by (account) (time() - max by (account, subject_id) (ncp_external_access_subject_refresh_timestamp_seconds{SUBJECT}))`, "longest waiting subject {{account}}"),
 			series(`max by (account, collector) (ncp_scrape_collector_age_seconds{TARGET} and ncp_scrape_collector_success{TARGET} == 1)`, "{{collector}} {{account}}"),
@@ -100,7 +100,7 @@ func exporter() *Dashboard {
 		),
 		graph("Rows that NCP holds", "Rows in the histories of the subjects with the most. NCP drops old rows; they stay counted.",
 			at(12, 30, 6, 7), Field{Unit: "short", Min: number(0), NoValue: "No history was read", Custom: map[string]any{"fillOpacity": 0}},
-			series(named(`topk(5, max by (account, subject_id) (ncp_external_access_credential_history_entries{SUBJECT}))`), "{{x509_subject}} {{account}}"),
+			series(named(`topk(5, max by (account, subject_id) (ncp_external_access_credential_history_entries{SUBJECT}))`), "{{account}} {{x509_subject}}"),
 		),
 		graph("Unreadable certificates", "Certificates of which it is not known when they expire, as they cannot be read, with the exporter of the account that has the most.",
 			at(18, 30, 6, 7), Field{

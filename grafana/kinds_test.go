@@ -84,7 +84,7 @@ func TestNothingDependsOnTheRange(t *testing.T) {
 
 // allClear says whether a text for missing series claims that all is well.
 func allClear(text string) bool {
-	return !regexp.MustCompile(`\b(known|read|scraped|sent|succeeded|no rules)\b`).MatchString(text)
+	return !regexp.MustCompile(`\b(known|read|scraped|sent|succeeded)\b`).MatchString(text)
 }
 
 // TestMissingIsNotWell wants the text where series are missing not to say that there is
@@ -94,7 +94,7 @@ func TestMissingIsNotWell(t *testing.T) {
 		t.Helper()
 		text := p.FieldConfig.Defaults.NoValue
 		if p.Type == "stat" {
-			if !slices.Contains([]string{"unknown", "not scraped", "no rules"}, text) {
+			if !slices.Contains([]string{"unknown", "not scraped"}, text) {
 				t.Errorf("a missing number is %q", text)
 			}
 			return
@@ -166,12 +166,12 @@ func property(p *Panel, title, id string) any {
 // table all that answers one of the three questions: columns in their order, up to the last one that does.
 func TestTextFits(t *testing.T) {
 	answers := map[string][]string{ // by width of the screen, the last column that must be seen
-		"Alerts":                              {"Do first", "State"},
-		"Who failed to log in, in this range": {"of issuer", "Account"},
-		"Certificates not validated":          {"Certificate", "Order"},
-		"What expires next":                   {"Kind", "Account"},
+		"Alerts":                              {"Do first", "Account"},
+		"Who failed to log in, in this range": {"Account", "Last failure"},
+		"Certificates not validated":          {"Account", "Account"},
+		"What expires next":                   {"Kind, account", "Kind, account"},
 		"Lists of revoked certificates":       {"Trust anchor", "Trust anchor"},
-		"All subjects":                        {"Last read", "Account"},
+		"All subjects":                        {"Last read", "Read whole"},
 		"Exporters":                           {"Counting for", "Sweeping"},
 	}
 	eachPanel(t, func(t *testing.T, d *Dashboard, p *Panel) {
@@ -221,7 +221,7 @@ func TestTextFits(t *testing.T) {
 // TestNamesAreWhole wants the texts that answer one of the three questions, which may be of
 // any length, to take as many lines as they need. The others are bounded by their kind.
 func TestNamesAreWhole(t *testing.T) {
-	long := []string{"x509_subject", "issuer", "serial_number", "name", "what", "about", "do"}
+	long := []string{"x509_subject", "issuer", "serial_number", "certificate", "what", "thing", "anchor", "about", "do"}
 	seen := 0
 	eachPanel(t, func(t *testing.T, _ *Dashboard, p *Panel) {
 		t.Helper()
@@ -253,6 +253,33 @@ func order(p *Panel) []string {
 	}
 	slices.SortFunc(fields, func(a, b string) int { return cmp.Compare(index[a].(float64), index[b].(float64)) }) //nolint:forcetypeassert // of JSON
 	return fields
+}
+
+// TestPendingIsNotFiring wants the column that is seen at each width to tell pending alerts
+// from those that the numbers above count, and the former to come last.
+func TestPendingIsNotFiring(t *testing.T) {
+	for _, p := range oncall(nil).Panels {
+		if p.Title != "Alerts" {
+			continue
+		}
+		mappings, _ := property(&p, "Severity", "mappings").([]Mapping)
+		last := ""
+		for number := 1; number <= 6; number++ {
+			mapped, _ := mappings[0].Options[fmt.Sprint(number)].(Mapped)
+			if pending := strings.HasPrefix(mapped.Text, "pending "); pending != (number > 3) || pending != (mapped.Color == "text") {
+				t.Errorf("%d is %+v", number, mapped)
+			}
+			last += mapped.Text + " "
+		}
+		if want := "critical warning info pending critical pending warning pending info "; last != want {
+			t.Errorf("the severities are %q, want %q", last, want)
+		}
+		for number, value := range []string{"firing critical", "firing warning", "firing info", "pending critical", "pending warning", "pending info"} {
+			if !strings.Contains(p.Targets[0].Expr, fmt.Sprintf(`"severity", "%d", "severity", %q`, number+1, value)) {
+				t.Errorf("%s is not number %d", value, number+1)
+			}
+		}
+	}
 }
 
 // TestNoVagueTimes wants no time in words: "an hour ago" is 45 to 89 minutes.

@@ -27,6 +27,8 @@ func statuses() []Mapping {
 func left(red, orange float64) []Property {
 	return []Property{
 		prop("unit", "dtdhms"), prop("decimals", 0), prop("thresholds", steps("red", red, "orange", orange, "green")), colored(),
+		// What is not known is below every threshold.
+		prop("mappings", []Mapping{missing("–", "text", 0)}),
 	}
 }
 
@@ -58,17 +60,17 @@ func oncall(actions map[string]string) *Dashboard {
 		return fmt.Sprintf(`count(`+firing+`) or 0 * count(ALERTS{alertname=~"NCP.*"}) or 0 * count(job_instance_collector:ncp_scrape_collector_success:avg15m{ACCOUNT})`, severity)
 	}
 	p := []Panel{
-		stat("Critical", "Alerts that are to wake somebody up. The table below lists them.",
+		stat("Critical", "Alerts that are to wake somebody up. The table below lists them. Unknown: the rules are not loaded, or no exporter was ever scraped.",
 			at(0, 0, 3, 4), alerting("critical"),
-			Field{Unit: "none", NoValue: "no rules", Thresholds: steps("green", 1.0, "red")}),
-		stat("Warnings", "Alerts for working hours. The table below lists them.",
-			at(3, 0, 4, 4), alerting("warning"),
-			Field{Unit: "none", NoValue: "no rules", Thresholds: steps("green", 1.0, "orange")}),
-		stat("Certs timed out", "Certificates in the look-back window whose validation timed out. Nothing happens by itself: the validation must be started again. While Certificate Manager cannot be read, what the rules keep.",
-			at(7, 0, 5, 4), `sum(max by (job, account) (`+changedCertificate+`{TARGET, status="validation_timed_out"})) or count(job_certificate:`+certificateStatus+`:timed_out{ACCOUNT} == 1)`,
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "red")}),
-		stat("Ongoing", "Certificates in the look-back window whose validation is ongoing. That is normal for a while; the table below shows for how long.",
-			at(12, 0, 4, 4), `sum(max by (job, account) (`+changedCertificate+`{TARGET, status="ongoing"}))`,
+		stat("Warnings", "Alerts for working hours. The table below lists them. Unknown: the rules are not loaded, or no exporter was ever scraped.",
+			at(3, 0, 4, 4), alerting("warning"),
+			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "orange")}),
+		stat("Certs timed out", "Certificates in the look-back window whose validation timed out. Nothing happens by itself: the validation must be started again. While Certificate Manager cannot be read, what the rules keep.",
+			at(7, 0, 5, 4), changed("validation_timed_out", "timed_out"),
+			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "red")}),
+		stat("Ongoing", "Certificates in the look-back window whose validation is ongoing. That is normal for a while; the table below shows for how long. While Certificate Manager cannot be read, what the rules keep.",
+			at(12, 0, 4, 4), changed("ongoing", "ongoing"),
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "blue")}),
 		stat("Failing in range", "Subjects that failed to log in at least once in the range of this dashboard.",
 			at(16, 0, 5, 4), `count(`+failing+`)`+zeroIfWatched,
@@ -89,10 +91,10 @@ func oncall(actions map[string]string) *Dashboard {
 				{from: "Value #E", title: "Certificate left", width: 145, properties: left(week, month)},
 				{from: "serial_number", title: "Failed with serial", width: 185, properties: []Property{wrapped()}},
 				{from: "issuer", title: "of issuer", width: 150, properties: []Property{wrapped()}},
+				{from: "account", title: "Account", width: 95},
 				{from: "Value #B", title: "Failures", width: 95, properties: counted()},
 				{from: "Value #C", title: "Share", width: 75, properties: share()},
 				{from: "Value #A", title: "Last failure", width: 105, properties: []Property{lasting()}},
-				{from: "account", title: "Account", width: 95},
 				{from: "Value #F", title: "Last success", width: 110, properties: []Property{lasting()}},
 				{from: "Value #G"},
 				{from: "Value #H"},
@@ -107,7 +109,7 @@ func oncall(actions map[string]string) *Dashboard {
 			rows(byKey(ofFailing(`min by (account, subject_id) (min_over_time(ncp_external_access_subject_certificate_not_after_timestamp_seconds{SUBJECT}[1h])) - time()`))),
 			rows(byKey(ofFailing(`time() - max by (account, subject_id) (max_over_time(`+lastAuthentication+`{SUBJECT, result="success"}[1d]))`))),
 			rows(commonName(`max by (key, issuer, serial_number) (`+keyed(ofFailing(failedCertificates))+`)`, "issuer")),
-			rows(keyed(ofFailing(names)+` or `+labelled(notRead(accessRead), "x509_subject", "Not read: some may be missing"))),
+			rows(keyed(ofFailing(names)+` or `+labelled(notRead(accessRead, "external_access"), "x509_subject", "Not read: some may be missing"))),
 		),
 
 		table("Certificates not validated", "Every certificate in the look-back window whose validation is ongoing, timed out or in an unknown state, and for how long (two days at most). "+
@@ -115,30 +117,32 @@ func oncall(actions map[string]string) *Dashboard {
 			at(0, 22, 12, 9), "No certificate is known whose validation is ongoing or timed out", "",
 			[]column{
 				{from: "status", title: "Status", width: 90, properties: []Property{prop("mappings", statuses()), colored()}},
-				{from: "name", title: "Name", width: 175, properties: []Property{wrapped()}},
+				{from: "certificate", title: "Certificate", width: 200, properties: []Property{wrapped()}},
 				{from: "Value", title: "For", width: 105, properties: []Property{lasting()}},
-				{from: "certificate_id", title: "Certificate", width: 95},
-				{from: "order_id", title: "Order", width: 65},
-				{from: "account", title: "Account"},
+				{from: "account", title: "Account", width: 85},
+				{from: "order_id", title: "Order"},
+				{from: "name"},
+				{from: "certificate_id"},
 			},
 			[]any{sorted("Status", true), sorted("For", true)},
-			rows(unvalidated()),
+			rows(joined(unvalidated(), "certificate", "name", "certificate_id")),
 		),
 		table("What expires next", "Certificates of Certificate Manager, the certificate that each subject presented last, and enabled trust anchors, by the time that is left: as in the alerts, by the earliest date of the last hour.",
 			at(12, 22, 12, 9), "No date is known that was read within an hour", "",
 			[]column{
 				{from: "Value", title: "Left", width: 145, properties: left(week, month)},
 				{from: "what", title: "Name", width: 190, properties: []Property{wrapped()}},
-				{from: "kind", title: "Kind", width: 120},
-				{from: "account", title: "Account", width: 90},
+				{from: "thing", title: "Kind, account", width: 140, properties: []Property{wrapped()}},
 				{from: "id", title: "Id"},
+				{from: "kind"},
+				{from: "account"},
 			},
 			[]any{sorted("Left", false)},
-			rows(expiries()+` - time()`),
+			rows(joined(expiries()+` - time()`, "thing", "kind", "account")),
 		),
 
 		graph("Certificates by status", "Certificates in the look-back window by the status of their validation. A certificate leaves the window when it has not changed for that time; it still exists.",
-			at(0, 31, 8, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: stacked("line")},
+			at(0, 31, 8, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: upTo1(stacked("line"))},
 			series(`sum by (status) (max by (job, account, status) (`+changedCertificate+`{TARGET}))`, "{{status}}"),
 		).override("validation_timed_out", fixed("red"), prop("displayName", "timed out")).
 			override("ongoing", fixed("blue")).
@@ -149,18 +153,19 @@ func oncall(actions map[string]string) *Dashboard {
 				Unit: "cpm", Decimals: count(1), Min: number(0), NoValue: "No failed login is known", Custom: stacked("bars"),
 				Color: &Color{Mode: "shades", FixedColor: "orange"},
 			},
-			series(named(`(60 * max by (account, subject_id) (rate(`+authentications+`{SUBJECT, result="failure"}[$__rate_interval])) > 0)`), "{{x509_subject}} {{account}}"),
+			series(named(`(60 * max by (account, subject_id) (rate(`+authentications+`{SUBJECT, result="failure"}[$__rate_interval])) > 0)`), "{{account}} {{x509_subject}}"),
 		),
 		table("Lists of revoked certificates", "When the next list (CRL) of each enabled trust anchor expires, as last read within an hour.",
 			at(16, 31, 8, 8), "No list is known that was read within an hour", "",
 			[]column{
 				{from: "Value", title: "Left", width: 145, properties: left(0, day)},
-				{from: "name", title: "Trust anchor", width: 160, properties: []Property{wrapped()}},
-				{from: "account", title: "Account", width: 90},
+				{from: "anchor", title: "Trust anchor", width: 165, properties: []Property{wrapped()}},
 				{from: "trust_anchor_id", title: "Id"},
+				{from: "name"},
+				{from: "account"},
 			},
 			[]any{sorted("Left", false)},
-			rows(lists()+` - time()`),
+			rows(joined(lists()+` - time()`, "anchor", "name", "account")),
 		),
 
 		table("All subjects", "Every watched subject: last success, last failure, number of logins, and how fresh its numbers are. What is known of an account that cannot be read stays for a day. "+
@@ -168,7 +173,8 @@ func oncall(actions map[string]string) *Dashboard {
 			at(0, 39, 24, 9), "No watched subject is known", "key",
 			[]column{
 				{from: "key"},
-				{from: "x509_subject", title: "Subject", width: 300, properties: []Property{wrapped()}},
+				{from: "x509_subject", title: "Subject", width: 290, properties: []Property{wrapped()}},
+				{from: "account", title: "Account", width: 95},
 				{from: "Value #B", title: "Last success", width: 110, properties: []Property{lasting()}},
 				{from: "Value #C", title: "Last failure", width: 110, properties: []Property{lasting()}},
 				{from: "Value #D", title: "Logins in range", width: 125, properties: counted()},
@@ -178,7 +184,6 @@ func oncall(actions map[string]string) *Dashboard {
 				}},
 				{from: "Value #F", title: "Read whole", width: 105, properties: []Property{lasting()}},
 				{from: "Value #H", title: "First read", width: 90, properties: []Property{prop("unit", "percentunit"), prop("decimals", 0)}},
-				{from: "account", title: "Account", width: 95},
 				{from: "enabled", title: "Enabled", width: 75, properties: []Property{
 					prop("mappings", shown("true", "yes", "text", "false", "disabled", "orange")), colored(),
 				}},
@@ -203,7 +208,7 @@ func oncall(actions map[string]string) *Dashboard {
 
 // alerts is the table of alerts that fire or are pending, with what to do first.
 func alerts(pos GridPos, actions map[string]string) Panel {
-	about := []string{"name", "x509_subject", "kind", "certificate_id", "order_id", "trust_anchor_id", "subject_id", "collector", "api", "reason", "instance"}
+	about := []string{"name", "x509_subject", "kind", "certificate_id", "order_id", "trust_anchor_id", "subject_id", "collector", "api", "reason", "instance", "account"}
 	// What to do is a label, and no mapping of the name: Grafana makes rows as high as the
 	// text that a column has before mappings.
 	expr := titled(replaced(joined(commonName("time() - ("+alertsWithNames()+")", "x509_subject"), "about", about...), "runbook", "alertname"))
@@ -216,25 +221,25 @@ func alerts(pos GridPos, actions map[string]string) Panel {
 		pos, "No alert is known to fire or to be pending", "",
 		[]column{
 			{from: "alertname", title: "Alert", width: 255, properties: []Property{prop("links", runbook("${__data.fields.Runbook}"))}},
-			{from: "severity", title: "Severity", width: 90, properties: []Property{
-				prop("mappings", shown("1", "critical", "red", "2", "warning", "orange", "3", "info", "blue")), colored(),
+			{from: "severity", title: "Severity", width: 125, properties: []Property{
+				prop("mappings", shown("1", "critical", "red", "2", "warning", "orange", "3", "info", "blue",
+					"4", "pending critical", "text", "5", "pending warning", "text", "6", "pending info", "text")), colored(),
 			}},
 			{from: "Value", title: "For", width: 105, properties: []Property{lasting()}},
-			{from: "about", title: "About", width: 235, properties: []Property{wrapped()}},
-			{from: "do", title: "Do first", width: 280, properties: []Property{wrapped()}},
+			{from: "about", title: "About", width: 230, properties: []Property{wrapped()}},
+			{from: "do", title: "Do first", width: 250, properties: []Property{wrapped()}},
 			{from: "of", title: "Account", width: 95},
 			{from: "account"},
-			{from: "alertstate", title: "State", width: 80, properties: []Property{
-				prop("mappings", shown("firing", "firing", "text", "pending", "pending", "text")),
-			}},
 			// The anchors of headings are in lower case, and PromQL cannot make that.
 			{from: "runbook", title: "Runbook", properties: []Property{prop("mappings", shown(anchors...)), prop("links", runbook("${__value.text}"))}},
 		},
-		[]any{sorted("State", false), sorted("Severity", false), sorted("For", true)},
-		// Severities are numbered: sorted by name, info would come before warning.
+		[]any{sorted("Severity", false), sorted("For", true)},
+		// Severities are numbered: sorted by name, info would come before warning. Pending
+		// alerts come last, and are no severity that counts above.
 		// The labels of which others are made would be columns of their own.
-		rows(`max by (job, account, alertname, severity, about, do, of, alertstate, runbook) (`+
-			numbered(expr, "severity", "critical", "warning", "info")+`)`),
+		rows(`max by (job, account, alertname, severity, about, do, of, runbook) (`+
+			numbered(joined(expr, "severity", "alertstate", "severity"), "severity",
+				"firing critical", "firing warning", "firing info", "pending critical", "pending warning", "pending info")+`)`),
 	)
 }
 

@@ -65,12 +65,20 @@ func labelled(expr, label, value string) string {
 	return fmt.Sprintf(`label_replace(%s, %q, %q, "", "")`, expr, label, value)
 }
 
-// notRead is how long each account of a collector has not been read, if it was read within
-// a day. Without a label account, an account is a job. read is a metric that is there
-// whenever it can be read.
-func notRead(read string) string {
-	return replaced(`(time() - max by (job, account) (max_over_time(timestamp(`+read+`{TARGET})[1d:1m]))`+
+// notRead is how long each account of a collector has not been read, or how long it is
+// scraped if it was not read within a day. Without a label account, an account is a job.
+// read is a metric that is there whenever it can be read.
+func notRead(read, collector string) string {
+	return replaced(`((time() - max by (job, account) (max_over_time(timestamp(`+read+`{TARGET})[1d:1m]))`+
+		` or on (job, account) time() - min by (job, account) (min_over_time(timestamp(ncp_scrape_collector_success{TARGET, collector="`+collector+`"})[1d:1m])))`+
 		` unless on (job, account) `+read+`{TARGET})`, "account", "job")
+}
+
+// changed is how many certificates have a status. What the rules keep of an account that
+// cannot be read counts, as it does in the table and the alerts.
+func changed(status, recorded string) string {
+	return `sum(max by (job, account) (` + changedCertificate + `{TARGET, status="` + status + `"})` +
+		` or on (job, account) count by (job, account) (job_certificate:` + certificateStatus + `:` + recorded + `{ACCOUNT} == 1))`
 }
 
 // titled adds the column of the account: the job, if there is no account.
@@ -140,7 +148,7 @@ func unvalidated() string {
 	since := `(min ` + by + `(min_over_time(timestamp(` + seen + `)[2d:1m])) or min ` + by + `(timestamp(` + seen + `)))`
 	now := `(max ` + by + `(` + seen + `) or ` + on + kept("timed_out", "validation_timed_out") + ` or ` + on + kept("ongoing", "ongoing") + `)`
 	return withName(`(time() - `+since+` and on (account, order_id, certificate_id, status) `+now+`)`, "certificate_id", certificateNames) +
-		` or ` + labelled(notRead(managerRead), "status", "not read")
+		` or ` + labelled(notRead(managerRead, "certificate_manager"), "status", "not read")
 }
 
 // failedCertificates are issuer and serial number of the certificate with which each

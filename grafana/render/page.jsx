@@ -259,6 +259,9 @@ function Dashboard({ prepared }) {
 
 (async () => {
   await initPluginTranslations('grafana-ui', []);
+  // Grafana has its font before it measures how large a word may be, and how high a row.
+  const font = new FontFace('Inter', 'url(/public/fonts/inter/Inter-Regular.woff2)', { weight: '100 900' });
+  document.fonts.add(await font.load());
   const prepared = await Promise.all(dashboard.panels.map((p) => (p.targets ? prepare(p) : [])));
   createRoot(document.getElementById('root')).render(<Dashboard prepared={prepared} />);
 })().catch((e) => {

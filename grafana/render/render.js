@@ -98,7 +98,8 @@ async function answers(dashboard) {
 async function annotations(dashboard) {
   const events = [];
   for (const { expr, step: text, useValueForTime, iconColor } of dashboard.annotations.list.filter((a) => a.expr)) {
-    const step = text.endsWith('m') ? parseInt(text, 10) * 60 : parseInt(text, 10);
+    // The data source makes the step longer where Prometheus would refuse the number of steps.
+    const step = Math.max(text.endsWith('m') ? parseInt(text, 10) * 60 : parseInt(text, 10), Math.ceil(seconds / 11_000));
     const { result } = await ask('query_range', { query: expr, start: Math.floor(range.from / 1000 / step) * step, end: Math.floor(to / 1000 / step) * step, step });
     for (const { values } of result) {
       let open;
