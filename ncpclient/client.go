@@ -47,6 +47,7 @@ type Config struct {
 	// MaxConcurrency; 0 is no limit. An answer of 429 (throttled) lowers it for a
 	// while. Its Retry-After is respected even without a limit.
 	RateLimit float64
+	Crowd     *Crowd // of the clients of many accounts; nil for one account
 	// MaxRetries bounds how often one call is sent again; 0 is never. One more
 	// retry is free: when the call finds its pooled connection dead for the first
 	// time, it is sent again on a new one, within the limits like all others.

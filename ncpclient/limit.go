@@ -34,7 +34,9 @@ const (
 type limit struct {
 	next       http.RoundTripper
 	now        func() time.Time
-	inFlight   chan struct{} // holds an element for each request in flight
+	crowd      *Crowd
+	ownPlaces  chan struct{} // holds an element for each request that needs no place of the crowd
+	inFlight   chan struct{} // holds an element for each request in flight, and each that waits for its token
 	tokenQueue chan struct{} // holds an element while a request waits for the next token
 
 	mu      sync.Mutex
@@ -50,6 +52,8 @@ type limit struct {
 func newLimit(next http.RoundTripper, cfg Config) *limit {
 	l := &limit{
 		next:       next,
+		crowd:      cfg.Crowd,
+		ownPlaces:  make(chan struct{}, ownPlaces),
 		now:        cfg.Now,
 		pace:       newPace(cfg.RateLimit),
 		inFlight:   make(chan struct{}, cfg.MaxConcurrency),
@@ -68,11 +72,14 @@ func (l *limit) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := l.enter(ctx, l.inFlight, "a place among the requests in flight"); err != nil {
 		return nil, &limitError{err}
 	}
-	release := func() { <-l.inFlight }
-	cuts, err := l.takeToken(ctx)
+	cuts, leave, err := l.takeToken(ctx)
 	if err != nil {
-		release()
+		<-l.inFlight
 		return nil, &limitError{err}
+	}
+	release := func() {
+		leave()
+		<-l.inFlight
 	}
 	resp, err := l.next.RoundTrip(req)
 	if err != nil {
@@ -110,10 +117,11 @@ func (l *limit) enter(ctx context.Context, ch chan struct{}, what string) error 
 }
 
 // takeToken waits for a token of the rate, and says how often the rate had been
-// cut when the token came.
-func (l *limit) takeToken(ctx context.Context) (cuts int, err error) {
+// cut when the token came. leave gives back the place in the crowd, which comes before
+// the token, so that no token gets old.
+func (l *limit) takeToken(ctx context.Context) (cuts int, leave func(), err error) {
 	if err := l.queue(ctx); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer func() {
 		l.mu.Lock()
@@ -121,13 +129,22 @@ func (l *limit) takeToken(ctx context.Context) (cuts int, err error) {
 		l.waiting--
 	}()
 	if err := l.enter(ctx, l.tokenQueue, theRate); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer func() { <-l.tokenQueue }()
+	leave, err = l.crowd.enter(ctx, l.ownPlaces)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() {
+		if err != nil {
+			leave()
+		}
+	}()
 	for {
 		wait, cuts, moved, err := l.try(ctx)
 		if err != nil || wait == 0 {
-			return cuts, err
+			return cuts, leave, err
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -138,7 +155,7 @@ func (l *limit) takeToken(ctx context.Context) (cuts int, err error) {
 		}
 		timer.Stop()
 		if err != nil {
-			return 0, err
+			return 0, leave, err
 		}
 	}
 }

@@ -32,8 +32,8 @@ type pace struct {
 	refused    float64   // where the rate was refused; up to it, it climbs fast
 	refusedAt  time.Time
 
-	sent [256]time.Time // when the last requests were sent
-	next int            // which of them is the oldest
+	sent [256]int64 // when the last requests were sent, in Unix nanoseconds
+	next int        // which of them is the oldest
 }
 
 func newPace(configured float64) pace {
@@ -45,14 +45,14 @@ func newPace(configured float64) pace {
 
 // note notes that a request is sent.
 func (p *pace) note(now time.Time) {
-	p.sent[p.next] = now
+	p.sent[p.next] = now.UnixNano()
 	p.next = (p.next + 1) % len(p.sent)
 }
 
 // reallySent is the highest rate of any number of requests until now.
 func (p *pace) reallySent(now time.Time) (perSecond float64) {
 	for n := 1; n <= len(p.sent); n++ {
-		since := now.Sub(p.sent[(p.next-n+len(p.sent))%len(p.sent)])
+		since := time.Duration(now.UnixNano() - p.sent[(p.next-n+len(p.sent))%len(p.sent)])
 		perSecond = max(perSecond, float64(n)/max(shortestStretch, since).Seconds())
 	}
 	return perSecond

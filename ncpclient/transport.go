@@ -35,6 +35,8 @@ func NewTransport(maxIdleConnsPerHost int, proxy func(*http.Request) (*url.URL, 
 		TLSHandshakeTimeout:    5 * time.Second,
 		MaxIdleConnsPerHost:    maxIdleConnsPerHost,
 		IdleConnTimeout:        90 * time.Second,
+		WriteBufferSize:        1 << 10, // a request has no body
+		ReadBufferSize:         2 << 10, // for the header; a body is read past it
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		Protocols:              &protocols,
 	}

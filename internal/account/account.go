@@ -30,7 +30,8 @@ type Options struct {
 	Logger    log.Logger
 	Journal   subjects.Journal
 
-	dial func(ctx context.Context, network, address string) (net.Conn, error) // of tests; nil is the network
+	crowd *ncpclient.Crowd                                                     // of all accounts; nil if there is one
+	dial  func(ctx context.Context, network, address string) (net.Conn, error) // of tests; nil is the network
 }
 
 // Account is an NCP account that is being watched, or that cannot be used now.

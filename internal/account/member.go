@@ -51,7 +51,7 @@ func (s *Set) newMember(cfg config.Account) *member {
 // that says so; it is nil only if nothing can be said of it.
 func (m *member) open(ctx context.Context, before *Account) (*Account, error) {
 	o := m.set.options
-	setup, err := Prepare(ctx, Options{Config: m.config, Shard: o.Shard, LookupEnv: o.LookupEnv, Logger: o.Logger, Journal: o.Journal, dial: o.dial})
+	setup, err := Prepare(ctx, Options{Config: m.config, Shard: o.Shard, LookupEnv: o.LookupEnv, Logger: o.Logger, Journal: o.Journal, crowd: m.set.crowd, dial: o.dial})
 	if err != nil {
 		return nil, err
 	}

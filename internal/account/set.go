@@ -17,6 +17,7 @@ import (
 	"ncp_exporter/collector"
 	"ncp_exporter/collector/subjects"
 	"ncp_exporter/internal/config"
+	"ncp_exporter/ncpclient"
 )
 
 // SetOptions are what the accounts of a Set have in common.
@@ -35,16 +36,20 @@ type SetOptions struct {
 // Set is several accounts by name, each as if it were alone.
 type Set struct {
 	options   SetOptions
+	crowd     *ncpclient.Crowd
 	reloading sync.Mutex // one Reload, or Close, at a time
 
 	mu      sync.RWMutex
 	members map[string]*member // nobody changes the map: a Reload replaces it
 }
 
+// crowdPlaces is enough for half a dozen accounts at the same instant.
+const crowdPlaces = 50
+
 // OpenSet opens accounts. One that cannot be used now, as its keys or its ledger
 // cannot be read, is not ready: a later scrape tries again.
 func OpenSet(ctx context.Context, options SetOptions, accounts []config.Account) (*Set, error) {
-	s := &Set{options: options, members: make(map[string]*member)}
+	s := &Set{options: options, crowd: ncpclient.NewCrowd(crowdPlaces), members: make(map[string]*member)}
 	opened, errs := make([]*Account, len(accounts)), make([]error, len(accounts))
 	var all sync.WaitGroup
 	for i, cfg := range accounts {

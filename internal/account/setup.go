@@ -43,10 +43,18 @@ type API struct {
 // ErrNothingToWatch says that the table has no row that is on.
 var ErrNothingToWatch = errors.New("there is nothing to watch: --collector.certificate-manager and --collector.external-access are both off")
 
+// maxIdleInCrowd is how many connections each of several accounts keeps open between
+// its scrapes. All that it may have in flight would be a thousand for a hundred accounts.
+const maxIdleInCrowd = 4
+
 // Prepare finds out what is to be watched. It reads no keys and sends nothing to
 // NCP. Close ends what it began.
 func Prepare(ctx context.Context, options Options) (*Setup, error) {
-	s := &Setup{Options: options, stopDemo: func() {}, transport: ncpclient.NewTransport(options.Config.Limits.MaxConcurrency, proxyOf(options.LookupEnv))}
+	idle := options.Config.Limits.MaxConcurrency
+	if options.crowd != nil {
+		idle = min(idle, maxIdleInCrowd)
+	}
+	s := &Setup{Options: options, stopDemo: func() {}, transport: ncpclient.NewTransport(idle, proxyOf(options.LookupEnv))}
 	if options.Config.Name != "" {
 		s.Logger = log.With(s.Logger, "account", options.Config.Name)
 	}
@@ -127,6 +135,7 @@ func (s *Setup) connect(c *clients, api API, keys ncpclient.Credentials, retries
 		Timeout:        limits.Timeout,
 		MaxConcurrency: limits.MaxConcurrency,
 		RateLimit:      limits.RateLimit,
+		Crowd:          s.crowd,
 		MaxRetries:     retries,
 		Observer:       observer,
 		UserAgent:      config.Program + "/" + version.Version,
