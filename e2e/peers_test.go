@@ -20,17 +20,19 @@ import (
 // mostForPeers is what the image has, in README: 64 MiB.
 const mostForPeers = 64
 
-func checkPeak(t *testing.T, p *process) {
+func checkPeak(t *testing.T, got float64) {
 	t.Helper()
-	got := memory(t, p, "VmHWM") / 1024
-	t.Logf("%d MiB were resident at most", got)
+	t.Logf("%.0f MiB were resident at most", got)
 	if got > mostForPeers {
-		t.Errorf("%d MiB were resident, more than %d", got, mostForPeers)
+		t.Errorf("%.0f MiB were resident, more than %d", got, mostForPeers)
 	}
 }
 
 // TestIdleConnections holds 2,000 connections open, half of which have had an answer.
-func TestIdleConnections(t *testing.T) {
+func TestIdleConnections(t *testing.T) { checkPeak(t, peakOfConnections(t)) }
+
+func peakOfConnections(t testing.TB) float64 {
+	t.Helper()
 	socket, address := socket(t)
 	p := startCmd(t, append(demoKeys(), "LISTEN_FDS=1"), activated(t, socket, simulate(t).args()...))
 	p.address(t)
@@ -63,43 +65,46 @@ func TestIdleConnections(t *testing.T) {
 	if len(descriptors) > 300 {
 		t.Error("more than 300")
 	}
-	checkPeak(t, p)
+	most := e.peak(t)
 	stop(t, p, syscall.SIGTERM)
+	return most
 }
 
 // TestManyScrapes sends 200 scrapes of 1,000 subjects at once.
 func TestManyScrapes(t *testing.T) {
-	for name, args := range map[string][]string{"limited": nil, "without a limit": {"--web.max-requests=0"}} {
-		t.Run(name, func(t *testing.T) {
-			n := empty(t)
-			populate(n, 1_000, 3)
-			e := watch(t, n, append(args, "--ncp.rate-limit=0")...)
-			e.scrape(t, long()...)
-			var all sync.WaitGroup
-			statuses := make(chan int, 200)
-			for range cap(statuses) {
-				all.Go(func() {
-					a, err := get(t.Context(), e.url+"/metrics", long()...)
-					if err != nil {
-						t.Error(err)
-					}
-					statuses <- a.status
-				})
+	t.Run("limited", func(t *testing.T) { checkPeak(t, peakOfScrapes(t)) })
+	t.Run("without a limit", func(t *testing.T) { checkPeak(t, peakOfScrapes(t, "--web.max-requests=0")) })
+}
+
+func peakOfScrapes(t testing.TB, args ...string) float64 {
+	t.Helper()
+	n := empty(t)
+	populate(n, 1_000, 3)
+	e := watch(t, n, append(args, "--ncp.rate-limit=0")...)
+	e.scrape(t, long()...)
+	var all sync.WaitGroup
+	statuses := make(chan int, 200)
+	for range cap(statuses) {
+		all.Go(func() {
+			a, err := get(t.Context(), e.url+"/metrics", long()...)
+			if err != nil {
+				t.Error(err)
 			}
-			all.Wait()
-			close(statuses)
-			counts := make(map[int]int)
-			for status := range statuses {
-				counts[status]++
-			}
-			t.Logf("answers by status: %v", counts)
-			if counts[http.StatusOK] == 0 || counts[http.StatusOK]+counts[http.StatusServiceUnavailable] != cap(statuses) || args != nil && counts[http.StatusOK] != cap(statuses) {
-				t.Error("some had another answer")
-			}
-			e.scrape(t, long()...).want(t, success(externalAccess), 1)
-			checkPeak(t, e.process)
+			statuses <- a.status
 		})
 	}
+	all.Wait()
+	close(statuses)
+	counts := make(map[int]int)
+	for status := range statuses {
+		counts[status]++
+	}
+	t.Logf("answers by status: %v", counts)
+	if counts[http.StatusOK] == 0 || counts[http.StatusOK]+counts[http.StatusServiceUnavailable] != cap(statuses) || args != nil && counts[http.StatusOK] != cap(statuses) {
+		t.Error("some had another answer")
+	}
+	e.scrape(t, long()...).want(t, success(externalAccess), 1)
+	return e.peak(t)
 }
 
 // fullPipe is a pipe that takes nothing more, and that nobody reads.

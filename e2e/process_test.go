@@ -65,7 +65,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-func stop(t *testing.T, p *process, s os.Signal) time.Duration {
+func stop(t testing.TB, p *process, s os.Signal) time.Duration {
 	t.Helper()
 	begun := time.Now()
 	p.signal(t, s)
@@ -165,7 +165,7 @@ func TestSystemdSocket(t *testing.T) {
 }
 
 // socket is one that listens.
-func socket(t *testing.T) (file *os.File, address string) {
+func socket(t testing.TB) (file *os.File, address string) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -185,7 +185,7 @@ func socket(t *testing.T) (file *os.File, address string) {
 
 // activated is the program that serves on a socket, with the descriptors of a usual
 // machine.
-func activated(t *testing.T, socket *os.File, args ...string) *exec.Cmd {
+func activated(t testing.TB, socket *os.File, args ...string) *exec.Cmd {
 	t.Helper()
 	// LISTEN_PID is the shell's own, which becomes the program's.
 	args = append([]string{"-c", `ulimit -n 1024; LISTEN_PID=$$ exec "$0" "$@"`, binary}, args...)
