@@ -22,6 +22,7 @@ import (
 	"ncp_exporter/collector/ledger"
 	"ncp_exporter/internal/account"
 	"ncp_exporter/internal/config"
+	"ncp_exporter/internal/usage"
 	"ncp_exporter/ncpclient"
 	"ncp_exporter/ncpclient/ncptest"
 )
@@ -103,6 +104,9 @@ func flagTable() string {
 			name = "--[no-]" + f.Name
 		}
 		value := strings.Join(f.Default, ", ")
+		if f.IsBoolFlag() {
+			value = usage.Switch(f)
+		}
 		if value != "" {
 			value = "`" + value + "`"
 		}

@@ -13,6 +13,7 @@ import (
 
 	"ncp_exporter/internal/account"
 	"ncp_exporter/internal/config"
+	"ncp_exporter/internal/usage"
 	"ncp_exporter/ncpclient"
 )
 
@@ -168,6 +169,7 @@ func newApp(out io.Writer, terminate func(int)) *kingpin.Application {
 	app.Version(version.Print(config.Program))
 	app.VersionFlag.NoEnvar() // NCP_EXPORTER_VERSION is what an image may call its own version
 	app.DefaultEnvars()
+	usage.ByThemes(app)
 	return app
 }
 
@@ -251,6 +253,12 @@ func (v *ruledValue[T]) Set(text string) error {
 }
 
 func (v *ruledValue[T]) String() string { return v.text }
+
+// Values are all that are allowed, if they are few.
+func (v *ruledValue[T]) Values() []string {
+	values, _ := v.rule.Schema["enum"].([]string)
+	return values
+}
 
 // collectorSwitch is the flag of a collector.
 type collectorSwitch struct {

@@ -32,6 +32,7 @@ import (
 	"ncp_exporter/internal/landing"
 	"ncp_exporter/internal/logging"
 	"ncp_exporter/internal/reload"
+	"ncp_exporter/internal/usage"
 	"ncp_exporter/internal/web"
 )
 
@@ -57,7 +58,11 @@ func run(ctx context.Context, args []string, env lookupEnv, stdout, stderr io.Wr
 	asked := -1
 	tidyEnvironment()
 	app := newApp(stdout, func(code int) { asked = code })
-	cfg, err := parse(app, flags(app, env), tidyArgs(args), env)
+	unparsed := flags(app, env)
+	if usage.Complete(app, args, stdout) {
+		return 0
+	}
+	cfg, err := parse(app, unparsed, tidyArgs(args), env)
 	switch {
 	case asked >= 0: // --help or --version has had its say
 		return asked
