@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/goreleaser/nfpm/v2"
 	_ "github.com/goreleaser/nfpm/v2/deb" // one format each
@@ -23,13 +24,13 @@ func (o *options) packageVersion() string {
 }
 
 // systemPackage makes a deb or an rpm, and gives its name.
-func (o *options) systemPackage(format string, t target, binary []byte, common map[string][]byte) (string, []byte, error) {
+func (o *options) systemPackage(format string, t target, binary []byte, common, texts map[string][]byte) (string, []byte, error) {
 	temp, err := os.MkdirTemp("", "release-")
 	if err != nil {
 		return "", nil, err
 	}
 	defer func() { _ = os.RemoveAll(temp) }() // a directory for temporary things
-	contents, err := o.contents(format, temp, binary, common)
+	contents, err := o.contents(format, temp, binary, common, texts)
 	if err != nil {
 		return "", nil, err
 	}
@@ -65,31 +66,32 @@ func (o *options) systemPackage(format string, t target, binary []byte, common m
 }
 
 // contents are the files of a package and where they go.
-func (o *options) contents(format, temp string, binary []byte, common map[string][]byte) (files.Contents, error) {
+func (o *options) contents(format, temp string, binary []byte, common, texts map[string][]byte) (files.Contents, error) {
 	page, err := gzipOf(common["ncp_exporter.1"])
 	if err != nil {
 		return nil, err
 	}
 	zsh := map[string]string{"deb": "/usr/share/zsh/vendor-completions/", "rpm": "/usr/share/zsh/site-functions/"}[format]
-	var all files.Contents
-	for i, f := range []struct {
+	type content struct {
 		path, kind string
 		mode       os.FileMode
 		text       []byte
-	}{
+	}
+	parts := []content{
 		{"/usr/bin/ncp_exporter", files.TypeFile, executable, binary},
-		{"/usr/lib/systemd/system/ncp_exporter.service", files.TypeFile, plain, common["systemd/ncp_exporter.service"]},
-		{"/usr/lib/systemd/system/ncp_exporter.socket", files.TypeFile, plain, common["systemd/ncp_exporter.socket"]},
-		{"/usr/lib/sysusers.d/ncp_exporter.conf", files.TypeFile, plain, common["systemd/ncp_exporter.sysusers"]},
-		{"/usr/lib/tmpfiles.d/ncp_exporter.conf", files.TypeFile, plain, common["systemd/ncp_exporter.tmpfiles"]},
-		{"/etc/default/ncp_exporter", files.TypeConfigNoReplace, plain, common["systemd/ncp_exporter.default"]},
 		{"/usr/share/man/man1/ncp_exporter.1.gz", files.TypeFile, plain, page},
 		{"/usr/share/bash-completion/completions/ncp_exporter", files.TypeFile, plain, common["completions/ncp_exporter.bash"]},
 		{zsh + "_ncp_exporter", files.TypeFile, plain, common["completions/zsh/_ncp_exporter"]},
-		{"/usr/share/doc/ncp-exporter/copyright", files.TypeFile, plain, common["LICENSE"]},
-		{"/usr/share/doc/ncp-exporter/README.md", files.TypeFile, plain, common["README.md"]},
-		{"/usr/share/doc/ncp-exporter/CHANGELOG.md", files.TypeFile, plain, common["CHANGELOG.md"]},
-	} {
+	}
+	for _, path := range sorted(texts) {
+		kind := files.TypeFile
+		if strings.HasPrefix(path, "/etc/") {
+			kind = files.TypeConfigNoReplace
+		}
+		parts = append(parts, content{path, kind, plain, texts[path]})
+	}
+	var all files.Contents
+	for i, f := range parts {
 		source := filepath.Join(temp, strconv.Itoa(i))
 		if err := os.WriteFile(source, f.text, plain); err != nil {
 			return nil, err

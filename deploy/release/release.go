@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +44,10 @@ func (o *options) release(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	sources, err := o.sources()
+	if err != nil {
+		return err
+	}
 	made := map[string][]byte{}
 	for _, t := range o.targets {
 		fmt.Println(t)
@@ -50,7 +55,7 @@ func (o *options) release(ctx context.Context) error {
 		if err := o.build(ctx, t, path); err != nil {
 			return fmt.Errorf("%s: %w", t, err)
 		}
-		if err := o.pack(t, path, common, made); err != nil {
+		if err := o.pack(t, path, common, sources, made); err != nil {
 			return fmt.Errorf("%s: %w", t, err)
 		}
 	}
@@ -68,7 +73,8 @@ func (o *options) write(name string, text []byte) error {
 	return os.WriteFile(filepath.Join(o.out, name), text, plain) //nolint:gosec // where the caller wants it
 }
 
-// common are the files that are the same on all platforms, by their names.
+// common are the files that are the same on all platforms, and made by the program, by
+// their names.
 func (o *options) common(ctx context.Context, temp string) (map[string][]byte, error) {
 	host := filepath.Join(temp, "host", program)
 	if err := o.build(ctx, target{runtime.GOOS, runtime.GOARCH}, host); err != nil {
@@ -93,16 +99,6 @@ func (o *options) common(ctx context.Context, temp string) (map[string][]byte, e
 		return nil, err
 	}
 	files["ncp_exporter.1"] = page
-	for _, name := range []string{
-		"LICENSE", "README.md", "CHANGELOG.md", "deploy/systemd/ncp_exporter.service", "deploy/systemd/ncp_exporter.socket",
-		"deploy/systemd/ncp_exporter.default", "deploy/systemd/ncp_exporter.sysusers", "deploy/systemd/ncp_exporter.tmpfiles",
-	} {
-		text, err := os.ReadFile(filepath.Join(o.root, name)) //nolint:gosec // a file of this repository
-		if err != nil {
-			return nil, err
-		}
-		files[strings.TrimPrefix(name, "deploy/")] = text
-	}
 	return files, nil
 }
 
@@ -125,7 +121,7 @@ func (o *options) build(ctx context.Context, t target, path string) error {
 }
 
 // pack adds what is released for one platform to made.
-func (o *options) pack(t target, path string, common map[string][]byte, made map[string][]byte) error {
+func (o *options) pack(t target, path string, common, sources map[string][]byte, made map[string][]byte) error {
 	binary, err := os.ReadFile(path) //nolint:gosec // just built
 	if err != nil {
 		return err
@@ -141,11 +137,13 @@ func (o *options) pack(t target, path string, common map[string][]byte, made map
 	if t.os == "windows" {
 		files[0].name += ".exe"
 	}
-	for _, n := range sorted(common) {
+	texts := installedTexts(sources, inArchive)
+	maps.Copy(texts, common)
+	for _, n := range sorted(texts) {
 		if strings.HasPrefix(n, "systemd/") && t.os != "linux" {
 			continue
 		}
-		files = append(files, file{name + "/" + n, plain, common[n]})
+		files = append(files, file{name + "/" + n, plain, texts[n]})
 	}
 	if t.os == "windows" {
 		made[name+".zip"], err = zipOf(files, o.date)
@@ -155,7 +153,7 @@ func (o *options) pack(t target, path string, common map[string][]byte, made map
 		return err
 	}
 	for _, format := range []string{"deb", "rpm"} {
-		name, text, err := o.systemPackage(format, t, binary, common)
+		name, text, err := o.systemPackage(format, t, binary, common, installedTexts(sources, inPackage))
 		if err != nil {
 			return fmt.Errorf("%s: %w", format, err)
 		}

@@ -172,14 +172,26 @@ func TestArchive(t *testing.T) {
 		}
 	}
 	want := []string{
-		"755 ncp_exporter", "644 CHANGELOG.md", "644 LICENSE", "644 README.md",
+		"644 CHANGELOG.md", "644 LICENSE", "644 README.ko.md", "644 README.md", "644 SECURITY.md",
 		"644 completions/ncp_exporter.bash", "644 completions/zsh/_ncp_exporter", "644 ncp_exporter.1",
+		"644 prometheus/alertmanager.yml", "644 prometheus/ncp_exporter.rules.yml",
 		"644 systemd/ncp_exporter.default", "644 systemd/ncp_exporter.service", "644 systemd/ncp_exporter.socket",
 		"644 systemd/ncp_exporter.sysusers", "644 systemd/ncp_exporter.tmpfiles",
 	}
+	for _, path := range tracked(t, "docs", "grafana/dashboards", "grafana/provisioning", "grafana/runbooks.html") {
+		want = append(want, "644 "+path)
+	}
+	slices.Sort(want)
+	want = append([]string{"755 ncp_exporter"}, want...)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
+}
+
+// tracked are the files of the repository in some places.
+func tracked(t *testing.T, places ...string) []string {
+	t.Helper()
+	return strings.Fields(output(t, "git", append([]string{"-C", released.root, "ls-files", "--"}, places...)...))
 }
 
 func TestBinary(t *testing.T) {
@@ -259,7 +271,10 @@ func TestManPage(t *testing.T) {
 	}
 	shown := output(t, "mandoc", "-Tascii", page)
 	shown = regexp.MustCompile(".\b").ReplaceAllString(shown, "") // bold is a letter struck twice
-	for _, part := range []string{"ncp_exporter - Prometheus exporter", "--state.file", "2026-02-03", "--scrape.timeout=10s", "NCLOUD_ACCESS_KEY_ID"} {
+	for _, part := range []string{
+		"ncp_exporter - Prometheus exporter", "--state.file", "2026-02-03", "--scrape.timeout=10s", "NCLOUD_ACCESS_KEY_ID", "--no-demo",
+		"\nENVIRONMENT\n", "\nFILES\n", "\nEXIT STATUS\n", "\nEXAMPLES\n", "\n       /etc/default/ncp_exporter\n",
+	} {
 		if !strings.Contains(shown, part) {
 			t.Errorf("the man page lacks %q:\n%s", part, shown)
 		}
@@ -270,16 +285,18 @@ func TestManPage(t *testing.T) {
 func TestCompletions(t *testing.T) {
 	dir := unpacked(t)
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	got := output(t, "bash", "-c", `. "$1"; COMP_WORDS=(ncp_exporter --ncp.si); COMP_CWORD=1; _ncp_exporter_bash_autocomplete; echo "${COMPREPLY[@]}"`,
-		"bash", filepath.Join(dir, "completions/ncp_exporter.bash"))
-	if strings.TrimSpace(got) != "--ncp.site" {
-		t.Errorf("bash completes --ncp.si to %q", got)
+	for words, want := range map[string]string{"--ncp.si": "--ncp.site", "--no-de": "--no-demo", "--ncp.site g": "gov", "--log.level = de": "debug"} {
+		got := output(t, "bash", "-c", `. "$1"; COMP_WORDS=(ncp_exporter $2); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _ncp_exporter_bash_autocomplete; echo "${COMPREPLY[@]}"`,
+			"bash", filepath.Join(dir, "completions/ncp_exporter.bash"), words)
+		if strings.TrimSpace(got) != want {
+			t.Errorf("bash completes %s to %q", words, got)
+		}
 	}
 	if _, err := exec.LookPath("zsh"); err != nil {
 		t.Log("zsh is not there: its completions are not tried")
 		return
 	}
-	got = output(t, "zsh", "-f", "-c", `compadd() { shift; eval 'print -rl -- "${'$1'[@]}"'; } ; compdef() { :; }; . "$1"; words=(ncp_exporter --ncp.si); CURRENT=2; typeset -A compstate; compstate[nmatches]=1; _ncp_exporter`,
+	got := output(t, "zsh", "-f", "-c", `compadd() { shift; eval 'print -rl -- "${'$1'[@]}"'; } ; compdef() { :; }; . "$1"; words=(ncp_exporter --ncp.si); CURRENT=2; typeset -A compstate; compstate[nmatches]=1; _ncp_exporter`,
 		"zsh", filepath.Join(dir, "completions/zsh/_ncp_exporter"))
 	if !slices.Contains(strings.Fields(got), "--ncp.site") { // zsh itself picks those that fit
 		t.Errorf("zsh completes --ncp.si with %q", got)

@@ -142,9 +142,17 @@ func TestRPM(t *testing.T) {
 		"/etc/default/ncp_exporter", "/etc/ncp_exporter", "/usr/bin/ncp_exporter", "/" + service, "/" + socket,
 		"/usr/lib/sysusers.d/ncp_exporter.conf", "/usr/lib/tmpfiles.d/ncp_exporter.conf",
 		"/usr/share/bash-completion/completions/ncp_exporter", "/usr/share/doc/ncp-exporter/CHANGELOG.md",
-		"/usr/share/doc/ncp-exporter/README.md", "/usr/share/doc/ncp-exporter/copyright",
+		"/usr/share/doc/ncp-exporter/README.ko.md", "/usr/share/doc/ncp-exporter/README.md", "/usr/share/doc/ncp-exporter/SECURITY.md", "/usr/share/doc/ncp-exporter/copyright",
 		"/usr/share/man/man1/ncp_exporter.1.gz", "/usr/share/zsh/site-functions/_ncp_exporter",
+		"/usr/share/ncp_exporter/prometheus/alertmanager.yml", "/usr/share/ncp_exporter/prometheus/ncp_exporter.rules.yml",
 	}
+	for _, path := range tracked(t, "docs") {
+		want = append(want, "/usr/share/doc/ncp-exporter/"+path)
+	}
+	for _, path := range tracked(t, "grafana/dashboards", "grafana/provisioning", "grafana/runbooks.html") {
+		want = append(want, "/usr/share/ncp_exporter/"+path)
+	}
+	slices.Sort(want)
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
