@@ -458,7 +458,7 @@ func TestDashboardsTellWhatIsWrong(t *testing.T) {
 		t.Errorf("who fails is forgotten with the first failed scrape: %v", rows)
 	}
 	// The rules keep it, and so do the alert and the table.
-	if values := v.ask(t, panelOf(t, all, "Certs timed out").Targets[0]); len(values) != 1 || values[0].numbers(t)[0] != 1 {
+	if values := v.ask(t, panelOf(t, all, "Timed out").Targets[0]); len(values) != 1 || values[0].numbers(t)[0] != 1 {
 		t.Errorf("Certificate Manager cannot be read, and %v timed out, want what was known", values)
 	}
 }

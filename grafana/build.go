@@ -323,8 +323,11 @@ func prop(id string, value any) Property { return Property{ID: id, Value: value}
 // cannot.
 func lasting() Property { return prop("unit", "dtdhms") }
 
-// wrapped shows a text whole, in as many lines as it needs.
-func wrapped() Property { return prop("custom.wrapText", true) }
+// wrapped shows a text whole, in as many lines as it needs. Grafana 12 has this setting
+// among the options of the cell, Grafana 13 beside them.
+func wrapped() []Property {
+	return []Property{prop("custom.wrapText", true), prop("custom.cellOptions", map[string]any{"type": "auto", "wrapText": true})}
+}
 
 // colored shows the text of a cell in the colour of its value.
 func colored() Property {
@@ -346,6 +349,9 @@ func table(title, description string, pos GridPos, none, joinBy string, columns 
 		IndexByName   map[string]int    `json:"indexByName"`
 		RenameByName  map[string]string `json:"renameByName"`
 	}{map[string]bool{"Time": true, "__name__": true, "job": true}, map[string]bool{}, make(map[string]int), make(map[string]string)}
+	if len(targets) > 1 { // the name of a value if no other query has an answer
+		organize.ExcludeByName["Value"] = true
+	}
 	p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, gaps())
 	for i, c := range columns {
 		organize.IndexByName[c.from] = i

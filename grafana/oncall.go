@@ -61,13 +61,13 @@ func oncall(actions map[string]string) *Dashboard {
 	}
 	p := []Panel{
 		stat("Critical", "Alerts that are to wake somebody up. The table below lists them. Unknown: the rules are not loaded, or no exporter was ever scraped.",
-			at(0, 0, 3, 4), alerting("critical"),
+			at(0, 0, 4, 4), alerting("critical"),
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "red")}),
 		stat("Warnings", "Alerts for working hours. The table below lists them. Unknown: the rules are not loaded, or no exporter was ever scraped.",
-			at(3, 0, 4, 4), alerting("warning"),
+			at(4, 0, 4, 4), alerting("warning"),
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "orange")}),
-		stat("Certs timed out", "Certificates in the look-back window whose validation timed out. Nothing happens by itself: the validation must be started again. While Certificate Manager cannot be read, what the rules keep.",
-			at(7, 0, 5, 4), changed("validation_timed_out", "timed_out"),
+		stat("Timed out", "Certificates in the look-back window whose validation timed out. Nothing happens by itself: the validation must be started again. While Certificate Manager cannot be read, what the rules keep.",
+			at(8, 0, 4, 4), changed("validation_timed_out", "timed_out"),
 			Field{Unit: "none", NoValue: unknown, Thresholds: steps("green", 1.0, "red")}),
 		stat("Ongoing", "Certificates in the look-back window whose validation is ongoing. That is normal for a while; the table below shows for how long. While Certificate Manager cannot be read, what the rules keep.",
 			at(12, 0, 4, 4), changed("ongoing", "ongoing"),
@@ -79,18 +79,18 @@ func oncall(actions map[string]string) *Dashboard {
 			at(21, 0, 3, 4), `min(max by (job, account, collector) (ncp_scrape_collector_success{TARGET}) or 0 * max by (job, account, collector) (last_over_time(ncp_scrape_collector_success{TARGET}[1d])))`,
 			Field{Unit: "none", NoValue: "not scraped", Mappings: shown("1", "all read", "green", "0", "not all read", "red"), Thresholds: steps("red", 1.0, "green")}),
 
-		alerts(at(0, 4, 24, 10), actions),
+		alerts(at(0, 4, 24, 12), actions),
 
 		table("Who failed to log in, in this range", "Every subject with a failed login in the range of this dashboard. Failing for: since the first failure after a day without one. "+
 			"What is left is of the subject's own certificate, the earliest of the last hour; serial number and issuer are of the certificate that failed last.",
-			at(0, 14, 24, 8), "No failed login is known in this range", "key",
+			at(0, 16, 24, 10), "No failed login is known in this range", "key",
 			[]column{
 				{from: "key"},
-				{from: "x509_subject", title: "Subject", width: 270, properties: []Property{wrapped()}},
+				{from: "x509_subject", title: "Subject", width: 270, properties: wrapped()},
 				{from: "Value #D", title: "Failing for", width: 110, properties: []Property{lasting()}},
 				{from: "Value #E", title: "Certificate left", width: 145, properties: left(week, month)},
-				{from: "serial_number", title: "Failed with serial", width: 185, properties: []Property{wrapped()}},
-				{from: "issuer", title: "of issuer", width: 150, properties: []Property{wrapped()}},
+				{from: "serial_number", title: "Failed with serial", width: 195, properties: wrapped()},
+				{from: "issuer", title: "of issuer", width: 150, properties: wrapped()},
 				{from: "account", title: "Account", width: 95},
 				{from: "Value #B", title: "Failures", width: 95, properties: counted()},
 				{from: "Value #C", title: "Share", width: 75, properties: share()},
@@ -98,7 +98,7 @@ func oncall(actions map[string]string) *Dashboard {
 				{from: "Value #F", title: "Last success", width: 110, properties: []Property{lasting()}},
 				{from: "Value #G"},
 				{from: "Value #H"},
-				{from: "subject_id", title: "Subject id"},
+				{from: "subject_id", title: "Subject id", width: 290},
 			},
 			[]any{sorted("Failures", true), sorted("Share", true)},
 			rows(byKey(`time() - (`+failing+`)`)),
@@ -114,10 +114,10 @@ func oncall(actions map[string]string) *Dashboard {
 
 		table("Certificates not validated", "Every certificate in the look-back window whose validation is ongoing, timed out or in an unknown state, and for how long (two days at most). "+
 			"An account whose Certificate Manager is not read has a row of its own; what the rules keep of it stays. Certificates are missing with --no-collector.certificate-manager.per-certificate.",
-			at(0, 22, 12, 9), "No certificate is known whose validation is ongoing or timed out", "",
+			at(0, 26, 12, 9), "No certificate is known whose validation is ongoing or timed out", "",
 			[]column{
 				{from: "status", title: "Status", width: 90, properties: []Property{prop("mappings", statuses()), colored()}},
-				{from: "certificate", title: "Certificate", width: 200, properties: []Property{wrapped()}},
+				{from: "certificate", title: "Certificate", width: 200, properties: wrapped()},
 				{from: "Value", title: "For", width: 105, properties: []Property{lasting()}},
 				{from: "account", title: "Account", width: 85},
 				{from: "order_id", title: "Order"},
@@ -128,39 +128,39 @@ func oncall(actions map[string]string) *Dashboard {
 			rows(joined(unvalidated(), "certificate", "name", "certificate_id")),
 		),
 		table("What expires next", "Certificates of Certificate Manager, the certificate that each subject presented last, and enabled trust anchors, by the time that is left: as in the alerts, by the earliest date of the last hour.",
-			at(12, 22, 12, 9), "No date is known that was read within an hour", "",
+			at(12, 26, 12, 9), "No date is known that was read within an hour", "",
 			[]column{
 				{from: "Value", title: "Left", width: 145, properties: left(week, month)},
-				{from: "what", title: "Name", width: 190, properties: []Property{wrapped()}},
-				{from: "thing", title: "Kind, account", width: 140, properties: []Property{wrapped()}},
-				{from: "id", title: "Id"},
+				{from: "what", title: "Name", width: 190, properties: wrapped()},
+				{from: "thing", title: "Kind, account", width: 140, properties: wrapped()},
+				{from: "id", title: "Id", width: 290},
 				{from: "kind"},
 				{from: "account"},
 			},
 			[]any{sorted("Left", false)},
-			rows(joined(expiries()+` - time()`, "thing", "kind", "account")),
+			rows(commonName(joined(expiries()+` - time()`, "thing", "kind", "account"), "what")),
 		),
 
 		graph("Certificates by status", "Certificates in the look-back window by the status of their validation. A certificate leaves the window when it has not changed for that time; it still exists.",
-			at(0, 31, 8, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: upTo1(stacked("line"))},
+			at(0, 35, 8, 8), Field{Unit: "none", Decimals: count(0), Min: number(0), NoValue: "Certificate Manager was not read", Custom: upTo1(stacked("line"))},
 			series(`sum by (status) (max by (job, account, status) (`+changedCertificate+`{TARGET}))`, "{{status}}"),
 		).override("validation_timed_out", fixed("red"), prop("displayName", "timed out")).
 			override("ongoing", fixed("blue")).
 			override("unknown", fixed("purple")).
 			override("normal", fixed("green")),
 		graph("Failed logins by subject", "Failed logins a minute, one shade for each subject that failed.",
-			at(8, 31, 8, 8), Field{
+			at(8, 35, 8, 8), Field{
 				Unit: "cpm", Decimals: count(1), Min: number(0), NoValue: "No failed login is known", Custom: stacked("bars"),
 				Color: &Color{Mode: "shades", FixedColor: "orange"},
 			},
 			series(named(`(60 * max by (account, subject_id) (rate(`+authentications+`{SUBJECT, result="failure"}[$__rate_interval])) > 0)`), "{{account}} {{x509_subject}}"),
 		),
 		table("Lists of revoked certificates", "When the next list (CRL) of each enabled trust anchor expires, as last read within an hour.",
-			at(16, 31, 8, 8), "No list is known that was read within an hour", "",
+			at(16, 35, 8, 8), "No list is known that was read within an hour", "",
 			[]column{
 				{from: "Value", title: "Left", width: 145, properties: left(0, day)},
-				{from: "anchor", title: "Trust anchor", width: 165, properties: []Property{wrapped()}},
-				{from: "trust_anchor_id", title: "Id"},
+				{from: "anchor", title: "Trust anchor", width: 165, properties: wrapped()},
+				{from: "trust_anchor_id", title: "Id", width: 290},
 				{from: "name"},
 				{from: "account"},
 			},
@@ -170,10 +170,10 @@ func oncall(actions map[string]string) *Dashboard {
 
 		table("All subjects", "Every watched subject: last success, last failure, number of logins, and how fresh its numbers are. What is known of an account that cannot be read stays for a day. "+
 			"First read: how much of a long history was read so far.",
-			at(0, 39, 24, 9), "No watched subject is known", "key",
+			at(0, 43, 24, 9), "No watched subject is known", "key",
 			[]column{
 				{from: "key"},
-				{from: "x509_subject", title: "Subject", width: 290, properties: []Property{wrapped()}},
+				{from: "x509_subject", title: "Subject", width: 290, properties: wrapped()},
 				{from: "account", title: "Account", width: 95},
 				{from: "Value #B", title: "Last success", width: 110, properties: []Property{lasting()}},
 				{from: "Value #C", title: "Last failure", width: 110, properties: []Property{lasting()}},
@@ -188,7 +188,7 @@ func oncall(actions map[string]string) *Dashboard {
 					prop("mappings", shown("true", "yes", "text", "false", "disabled", "orange")), colored(),
 				}},
 				{from: "Value #A"},
-				{from: "subject_id", title: "Subject id"},
+				{from: "subject_id", title: "Subject id", width: 290},
 			},
 			[]any{sorted("Failed in range", true)},
 			rows(keyed(watched)),
@@ -220,14 +220,14 @@ func alerts(pos GridPos, actions map[string]string) Panel {
 	return table("Alerts", "Alerts of the exporter's rules that fire or are pending: what they are about, for how long, and what to do first. The name links to the runbook. An alert of a target without an account tells its job.",
 		pos, "No alert is known to fire or to be pending", "",
 		[]column{
-			{from: "alertname", title: "Alert", width: 255, properties: []Property{prop("links", runbook("${__data.fields.Runbook}"))}},
+			{from: "alertname", title: "Alert", width: 280, properties: []Property{prop("links", runbook("${__data.fields.Runbook}"))}},
 			{from: "severity", title: "Severity", width: 125, properties: []Property{
 				prop("mappings", shown("1", "critical", "red", "2", "warning", "orange", "3", "info", "blue",
 					"4", "pending critical", "text", "5", "pending warning", "text", "6", "pending info", "text")), colored(),
 			}},
-			{from: "Value", title: "For", width: 105, properties: []Property{lasting()}},
-			{from: "about", title: "About", width: 230, properties: []Property{wrapped()}},
-			{from: "do", title: "Do first", width: 250, properties: []Property{wrapped()}},
+			{from: "Value", title: "For", width: 100, properties: []Property{lasting()}},
+			{from: "about", title: "About", width: 228, properties: wrapped()},
+			{from: "do", title: "Do first", width: 235, properties: wrapped()},
 			{from: "of", title: "Account", width: 95},
 			{from: "account"},
 			// The anchors of headings are in lower case, and PromQL cannot make that.
