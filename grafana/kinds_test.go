@@ -238,6 +238,9 @@ func TestNamesAreWhole(t *testing.T) {
 	eachPanel(t, func(t *testing.T, _ *Dashboard, p *Panel) {
 		t.Helper()
 		for from, title := range titles(p) {
+			if wide, ok := property(p, title, "custom.width").(float64); regexp.MustCompile(`^(id|subject_id|trust_anchor_id)$`).MatchString(from) && (!ok || wide < 310) {
+				t.Errorf("%s has %.0f pixels, and the 36 letters of an id need 310", title, wide)
+			}
 			if !slices.Contains(long, from) {
 				continue
 			}
