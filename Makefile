@@ -127,7 +127,7 @@ JUDGED := Memory|Soak|CPU|Scrape|Latency|Sweep|QuietCalls|FirstRead|Commit|Store
 
 .PHONY: bench
 bench: ## benchmarks of what is promised, as a table with the limits
-	@go test -tags e2e -run '^$$' -bench '^Benchmark($(JUDGED))$$' -benchtime $(BENCHTIME) -timeout 10m \
+	@go test -tags e2e -run '^$$' -bench '^Benchmark($(JUDGED))$$' -benchtime $(BENCHTIME) -timeout 20m \
 		./e2e/ ./collector/ ./collector/ledger/ ./collector/subjects/ >bench.txt 2>&1 || true
 	@go run ./e2e/benchtable <bench.txt
 
