@@ -40,17 +40,17 @@ demo: ## run against a simulated NCP
 test: ## all unit tests, with the race detector where there is a C compiler
 	go vet $(PACKAGES)
 	@if why=$$(CGO_ENABLED=1 go build -race -o /dev/null runtime/race runtime/cgo 2>&1); then \
-		echo 'go test -race -timeout 5m $(PACKAGES)' && go test -race -timeout 5m $(PACKAGES); \
+		echo 'go test -race -timeout 20m $(PACKAGES)' && go test -race -timeout 20m $(PACKAGES); \
 	else \
 		echo "$$why" | head -n 3; \
 		echo 'The race detector does not work here, see above: the tests run without it. It needs a C compiler (Debian: gcc and libc6-dev).'; \
-		echo 'go test -timeout 5m $(PACKAGES)' && go test -timeout 5m $(PACKAGES); \
+		echo 'go test -timeout 20m $(PACKAGES)' && go test -timeout 20m $(PACKAGES); \
 	fi
-	go test -timeout 1m -run '^TestHostileAnswersAtOnce$$' ./ncpclient # parts of it take too long with -race
+	go test -timeout 10m -run '^TestHostileAnswersAtOnce$$' ./ncpclient # parts of it take too long with -race
 
 .PHONY: e2e
 e2e: ## the built binary, a simulated NCP, a real Prometheus and Alertmanager; then rules
-	go test -tags e2e -count 1 -timeout 10m -parallel 4 ./e2e/
+	go test -tags e2e -count 1 -timeout 30m -parallel 4 ./e2e/
 	$(MAKE) rules
 
 .PHONY: rules
@@ -59,7 +59,7 @@ rules: ## the Prometheus rules: their unit tests, and that a broken rule breaks 
 
 .PHONY: deploy-test
 deploy-test: ## what deploy/ ships, against the schemas and types of the real tools
-	cd deploy/checks && go vet ./... && go test -count 1 -timeout 5m ./...
+	cd deploy/checks && go vet ./... && go test -count 1 -timeout 20m ./...
 
 .PHONY: image
 image: ## the image for this machine, named IMAGE, without Docker
@@ -74,6 +74,11 @@ release: ## archives, packages, bills of materials and checksums in dist/
 	cd deploy/release && go run . -out '$(CURDIR)/dist' -targets '$(TARGETS)' \
 		-version '$(VERSION)' -revision '$(REVISION)' -branch '$(BRANCH)' -date '$(DATE)'
 
+.PHONY: chart
+chart: ## the Helm chart as a package in dist/; its version must be that of the tag
+	helm package deploy/helm/ncp-exporter --destination '$(CURDIR)/dist'
+	@test -f 'dist/ncp-exporter-$(VERSION:v%=%).tgz' || { echo 'the chart has another version than $(VERSION): see docs/release.md' >&2; exit 1; }
+
 .PHONY: about
 about: ## what is being built, as name=value
 	@printf '%s\n' 'version=$(VERSION)' 'number=$(VERSION:v%=%)' 'revision=$(REVISION)' 'date=$(DATE)'
@@ -84,7 +89,7 @@ sign: ## sign dist/SHA256SUMS with SIGNING_KEY, an ssh key
 
 .PHONY: release-test
 release-test: ## what a release holds, and that two of them are the same
-	cd deploy/release && go vet ./... && go test -count 1 -timeout 10m ./... $(RELEASE_TEST)
+	cd deploy/release && go vet ./... && go test -count 1 -timeout 30m ./... $(RELEASE_TEST)
 
 .PHONY: systemd-test
 systemd-test: ## the package on Debian 11 and 12 under a real systemd; as root

@@ -41,7 +41,7 @@ func TestMakeTestWithoutCCompiler(t *testing.T) {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("no C compiler here: the other way was not tried")
 	}
-	if out, err := run(os.Getenv("PATH"), ""); err != nil || strings.Contains(out, without) || !strings.Contains(out, "go test -race -timeout 5m ./internal/reload\nok ") {
+	if out, err := run(os.Getenv("PATH"), ""); err != nil || strings.Contains(out, without) || !strings.Contains(out, "go test -race -timeout 20m ./internal/reload\nok ") {
 		t.Errorf("with a C compiler: %v:\n%s", err, out)
 	}
 	if out, err := run(os.Getenv("PATH"), "-exec=false"); err == nil {

@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/rhysd/actionlint"
+	"go.yaml.in/yaml/v3"
 )
 
 func read(t *testing.T, path string) string {
@@ -95,12 +97,8 @@ func TestWorkflows(t *testing.T) {
 				}
 			}
 			makefile := read(t, "Makefile")
-			for _, match := range regexp.MustCompile(`(?m)run: (.*)$`).FindAllStringSubmatch(text, -1) {
-				words := strings.Fields(strings.Replace(match[1], "--silent ", "", 1))
-				switch {
-				case words[0] == "make" && strings.Contains(makefile, fmt.Sprintf("\n%s: ## ", words[1])):
-				case words[0] == ".ci/run", words[0] == "gh":
-				default:
+			for _, match := range regexp.MustCompile(`\bmake (?:--silent )?([a-z-]+)`).FindAllStringSubmatch(text, -1) {
+				if !strings.Contains(makefile, fmt.Sprintf("\n%s: ## ", match[1])) {
 					t.Errorf("%q is no target of the Makefile", match[1])
 				}
 			}
@@ -108,6 +106,68 @@ func TestWorkflows(t *testing.T) {
 				t.Error("a broken workflow passes")
 			}
 		})
+	}
+}
+
+// workflow is what matters here of a workflow.
+type workflow struct {
+	Permissions map[string]string
+	Jobs        map[string]struct {
+		Needs       any
+		Permissions map[string]string
+		Steps       []struct{ Uses, Run string }
+	}
+}
+
+// TestReleaseWorkflow wants nothing published before the tests have passed, no right to
+// write where it is not needed, and no names that a registry does not take.
+func TestReleaseWorkflow(t *testing.T) {
+	text := read(t, ".github/workflows/release.yml")
+	var w workflow
+	if err := yaml.Unmarshal([]byte(text), &w); err != nil {
+		t.Fatal(err)
+	}
+	var before func(job string) []string // all that has to pass
+	before = func(job string) []string {
+		var names []string
+		for _, name := range strings.FieldsFunc(fmt.Sprint(w.Jobs[job].Needs), func(r rune) bool { return strings.ContainsRune("[]<> ", r) }) {
+			if name != "nil" {
+				names = append(append(names, name), before(name)...)
+			}
+		}
+		return names
+	}
+	writes := map[string][]string{
+		"image": {"attestations", "id-token", "packages"}, "chart": {"packages"}, "release": {"attestations", "contents", "id-token"},
+	}
+	for name, job := range w.Jobs {
+		var may []string
+		for what, how := range job.Permissions {
+			if how == "write" {
+				may = append(may, what)
+			}
+		}
+		slices.Sort(may)
+		if !slices.Equal(may, writes[name]) {
+			t.Errorf("%s may write %v, want %v", name, may, writes[name])
+		}
+		if publishes := len(may) > 0; publishes != slices.Contains(before(name), "test") {
+			t.Errorf("%s publishes: %t, but waits for %v", name, publishes, before(name))
+		}
+	}
+	if len(w.Jobs) != 5 || len(w.Permissions) != 1 || w.Permissions["contents"] != "read" {
+		t.Errorf("%d jobs, and by default they may %v", len(w.Jobs), w.Permissions)
+	}
+	tests := fmt.Sprint(w.Jobs["test"].Steps)
+	for _, want := range []string{".ci/run", "make image-test"} {
+		if !strings.Contains(tests, want) {
+			t.Errorf("the tests before a release are without %s", want)
+		}
+	}
+	for _, match := range regexp.MustCompile(`ghcr\.io/\S+`).FindAllString(text, -1) {
+		if strings.Contains(match, "github.repository") || strings.Contains(match, "GITHUB_") && !strings.Contains(match, ",,}") {
+			t.Errorf("%s may have capitals, which no registry takes", match)
+		}
 	}
 }
 
