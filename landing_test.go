@@ -109,7 +109,8 @@ func TestLandingPageTells(t *testing.T) {
 	}
 
 	p.scrape()
-	tells("well", "All is well", "all read", "subject-1", "CN=one", ">well<")
+	// What goes on is blue, as on the dashboards: nothing is wrong yet.
+	tells("well", "All is well", "all read", "subject-1", "CN=one", ">well<", `<span class="state info">ongoing</span>`)
 
 	ncp.AddCredentials("subject-1", ncptest.NewCredential(time.Now(), "9", true))
 	ncp.SetChanges(ncptest.Change{OrderID: "410", CertificateID: 55991, Status: ncptest.StatusValidationTimedOut})

@@ -121,6 +121,7 @@ type badge struct{ State, Class string }
 const (
 	good = "good"
 	warn = "warn"
+	info = "info" // nothing is wrong yet, as on the dashboards
 	bad  = "bad"
 )
 

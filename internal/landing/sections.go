@@ -37,7 +37,7 @@ type change struct {
 func (v *view) addCertificates(from changing, names map[string]string, window time.Duration) {
 	badges := map[ncpclient.ValidationStatus]badge{
 		ncpclient.StatusNormal:             {"validated", good},
-		ncpclient.StatusOngoing:            {"ongoing", warn},
+		ncpclient.StatusOngoing:            {"ongoing", info},
 		ncpclient.StatusValidationTimedOut: {"timed out", bad},
 		ncpclient.StatusUnknown:            {"unknown", warn},
 	}
