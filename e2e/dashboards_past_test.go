@@ -274,7 +274,8 @@ func TestDashboardsTellThePast(t *testing.T) {
 		},
 		"never": {
 			map[string]string{"Timed out": "", "Ongoing": "", "Failing in range": "", "NCP": "0"},
-			map[string]float64{unread: failsFor.Seconds()}, who(notRead[1:], nil),
+			map[string]float64{unread: failsFor.Seconds()},
+			who(notRead[1:], nil),
 		},
 		"crowd": {map[string]string{"Critical": "0", "Warnings": "0"}, nil, who(withCN(failed), nil)},
 		"empty|killed": { // two jobs, of which one is well

@@ -25,7 +25,7 @@ func TestAuthenticationsInTheLog(t *testing.T) {
 		l.login()
 	}
 	told, more := make(map[int]int), 0 // how often by login; how many were not told
-	line := regexp.MustCompile(`(?m)^level=info ts=\S+ collector=external_access subject_id=(?:one|two|three) x509_subject="CN=(?:one|two|three)" msg=(?:Authentication result=(?:success|failure) issuer="CN=[^"]+" serial_number=(\d+) seen_time=\S+|"More [^"]*" .* number=(\d+))$`)
+	line := regexp.MustCompile(`(?m)^level=info ts=\S+ collector=external_access subject_id=(?:one|two|three) x509_subject="CN=(?:one|two|three)" msg=(?:Authentication result=(?:success|failure) issuer="CN=[^"]+" serial_number=(\d+) seen_time=\S+|"More [^"]*" number=(\d+))$`)
 	read := func(e exporter, killed bool) {
 		t.Helper()
 		inThis := make(map[string]bool)
